@@ -1,0 +1,93 @@
+# Sluice. `make help` lists the targets.
+PYTHON ?= python3
+# Where to look for PyTorch's CPU wheel when the usual index has none; see the README.
+TORCH_INDEX_URL ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+TORCH := 2.13.0
+SOURCES := proto services tests bench demo scripts
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast fmt lint typecheck proto proto-check bench bench-peers clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Start a worker and a gateway (MODEL_ID=... for another model)
+	@$(BIN)/python scripts/run.py
+
+test: $(VENV)/.dev node_modules/.installed ## Run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+
+test-fast: $(VENV)/.dev ## Run the tests that start no model and no other language
+	$(BIN)/python -m pytest -n 2 tests/gateway tests/worker --ignore tests/worker/hf
+
+fmt: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --select I .
+
+lint: $(VENV)/.dev ## Check format, style and the contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	cd proto && ../$(BIN)/buf lint
+
+typecheck: $(VENV)/.dev ## Check the types, strictly
+	$(BIN)/mypy services/gateway/sluice_gateway services/worker/sluice_worker scripts demo bench
+
+proto: $(VENV)/.dev ## Generate the stubs from proto/
+	scripts/generate-stubs.sh proto
+
+proto-check: $(VENV)/.dev ## Check that the committed stubs are fresh
+	scripts/check-stubs.sh
+
+bench: $(VENV)/.dev ## Measure the gateway and the hf engine
+	$(BIN)/python bench/gateway.py
+	$(BIN)/python bench/engine.py
+
+bench-peers: $(VENV)/.peers ## The same tables, with peers beside
+	$(BIN)/python bench/gateway.py --peers
+	$(BIN)/python bench/engine.py --peers
+
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) .venv-* node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf proto/*.egg-info services/*/*.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Sluice needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# PyTorch's CPU build: from a wheel at hand, else from TORCH_INDEX_URL, else the default index's
+# build for this platform (on Linux that one brings CUDA along: gigabytes that Sluice does not use).
+$(VENV)/.torch: $(VENV)/bin/python constraints.txt
+	@echo "Installing PyTorch $(TORCH) (CPU); the first time takes a while."
+	@env -u PIP_CONSTRAINT $(PIP) "torch==$(TORCH)+cpu" 2>/dev/null \
+	  || { [ -n "$(TORCH_INDEX_URL)" ] && env -u PIP_CONSTRAINT $(PIP) --index-url "$(TORCH_INDEX_URL)" "torch==$(TORCH)+cpu"; } \
+	  || { echo "No CPU wheel at hand: taking the default build. Set TORCH_INDEX_URL for a smaller one."; \
+	       $(PIP) "torch==$(TORCH)"; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.torch constraints.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml
+	@echo "Installing Sluice."
+	@$(PIP) -e proto -e services/gateway -e 'services/worker[hf]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	@echo "Installing what the tests need."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.dev
+	@echo "Installing the peers to measure against."
+	@$(BIN)/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r bench/requirements-peers.txt
+	@touch $@
+
+node_modules/.installed: tests/conformance/js/package-lock.json
+	@echo "Installing the JavaScript client for the conformance tests."
+	@cd tests/conformance/js && npm ci --silent --no-audit --no-fund
+	@mkdir -p node_modules && touch $@

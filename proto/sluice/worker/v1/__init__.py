@@ -1,0 +1,1 @@
+"""Sluice's worker contract, version 1: messages and stubs generated from worker.proto."""

@@ -1,0 +1,199 @@
+"""What an engine is to the service, and the only thing that engines share.
+
+An engine turns prompts of token ids into rows of token ids. It knows nothing of
+gRPC, of text or of the gateway; the service knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class RowKey(NamedTuple):
+    """Names one row in one worker: the session it came on, its id on that session."""
+
+    session: int
+    row_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen. Ranges are checked before an engine sees one.
+
+    The fields and their meaning are those of the contract's ``SamplingParams``.
+    ``logprobs`` is None for no log-probabilities, else how many of the most likely
+    tokens are reported beside the chosen one.
+    """
+
+    max_tokens: int
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    allowed_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpec:
+    """One row of a request. Draws at position p depend on ``seed`` and p alone."""
+
+    key: RowKey
+    seed: int
+    generated_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt (at least one id) and the rows to generate from it (at least one)."""
+
+    prompt_ids: Sequence[int]
+    sampling: SamplingParams
+    rows: tuple[RowSpec, ...]
+    request_id: str = ""
+
+
+class FinishReason(enum.Enum):
+    """Why a row ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ERROR = "error"
+
+
+class ErrorCode(enum.Enum):
+    """What kind of error a request or a row met; one for one the contract's codes."""
+
+    INVALID_ARGUMENT = "invalid_argument"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    UNAVAILABLE = "unavailable"
+    OVERLOADED = "overloaded"
+    INTERNAL = "internal"
+
+
+class RequestError(Exception):
+    """A request that cannot be served; ``message`` is for the client to read."""
+
+    def __init__(self, code: ErrorCode, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class RowStart:
+    """How a row came to its first token: seconds in the queue, seconds of prefill."""
+
+    queue_seconds: float
+    prefill_seconds: float
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities at one position; ``top`` is most likely first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowFinish:
+    """The end of a row. ``stop_token_id`` is the row's last token, with STOP."""
+
+    reason: FinishReason
+    stop_token_id: int | None = None
+    error: RequestError | None = None
+
+
+@dataclass(slots=True)
+class RowOutput:
+    """What one step produced for one row. ``logprobs`` is parallel to ``token_ids``."""
+
+    key: RowKey
+    token_ids: list[int]
+    start: RowStart | None = None
+    logprobs: list[TokenLogprobs] | None = None
+    finish: RowFinish | None = None
+
+
+@dataclass(slots=True)
+class StepOutput:
+    """What one engine step did.
+
+    ``batch_size`` is the rows that the step computed (those in prefill counted in),
+    ``seconds`` how long it took, ``prompt_tokens`` the prompt tokens it prefilled.
+    """
+
+    rows: list[RowOutput]
+    batch_size: int
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How busy an engine is; ``kv_cache_usage`` is a share, 0 to 1."""
+
+    rows_running: int
+    rows_waiting: int
+    kv_cache_usage: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a loaded model is.
+
+    ``max_model_len`` is the most tokens of prompt and output that one row may have,
+    already lowered to what the KV cache can hold. ``vocab_size`` is the width of the
+    logits. ``fingerprint`` changes when the numbers that the model computes may.
+    """
+
+    fingerprint: str
+    max_model_len: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    batch_max: int
+
+
+class Engine(Protocol):
+    """A loaded model that steps on its own once started.
+
+    ``submit``, ``abort`` and ``load`` are called from the service's thread and return
+    at once. ``emit`` and ``fail`` are called from the engine's own thread.
+    """
+
+    @property
+    def model(self) -> ModelInfo:
+        """What was loaded."""
+
+    def start(
+        self, emit: Callable[[StepOutput], None], fail: Callable[[BaseException], None]
+    ) -> None:
+        """Begin to step. ``emit`` gets every step that produced something.
+
+        ``fail`` is called at most once, when the engine can step no more.
+        """
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue the request's rows. Raises RequestError if they can never be served."""
+
+    def abort(self, keys: Iterable[RowKey]) -> None:
+        """Drop rows, before the next step. Unknown keys are ignored; nothing is emitted."""
+
+    def load(self) -> EngineLoad:
+        """How busy the engine is now. Cheap: it is asked for each heartbeat."""
+
+    def close(self) -> None:
+        """Stop stepping and free the model. Idempotent; waits for the step under way."""

@@ -1,0 +1,291 @@
+"""The fake engine: no weights, deterministic, programmable. The gateway is tested against it.
+
+Every row says the tokens of one text, over and over, one token a step. ``FAKE_*`` settings
+drive the engine as a whole; a directive in a prompt drives its own rows::
+
+    fake:{"say": "Hello there.", "tokens": 3, "delay_ms": 50, "end": "error"}
+
+``tokens`` counts the tokens before the end; ``end`` is ``stop`` (default), ``error`` (this row
+fails), ``crash`` (the process exits) or ``hang`` (the engine stops stepping, its port answers).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from sluice_worker.engines.base import (
+    EngineLoad,
+    ErrorCode,
+    FinishReason,
+    GenerationRequest,
+    ModelInfo,
+    RequestError,
+    RowFinish,
+    RowKey,
+    RowOutput,
+    RowStart,
+    SamplingParams,
+    StepOutput,
+    TokenLogprobs,
+)
+from sluice_worker.settings import FakeSettings, Settings
+
+PANGRAM = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. "
+MAX_MODEL_LEN = 8192
+_DIRECTIVE = "fake:"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a row says and how it ends."""
+
+    token_ids: tuple[int, ...]
+    tokens: int = 0
+    delay_ms: float = 0.0
+    end: str = "stop"
+
+
+@dataclass(slots=True)
+class FakeRow:
+    """A row under way. ``position`` counts generated tokens."""
+
+    key: RowKey
+    sampling: SamplingParams
+    script: Script
+    position: int
+    submitted: float
+    first_token_at: float
+    started: bool = field(default=False)
+
+
+def load_engine(settings: Settings, model_dir: Path, progress: Callable[[str], None]) -> FakeEngine:
+    """A fake engine that speaks the tokens of the tokenizer in ``model_dir``."""
+    time.sleep(settings.fake.load_ms / 1000)
+    progress("warming")
+    return FakeEngine(
+        tokenizer=Tokenizer.from_file(str(model_dir / "tokenizer.json")),
+        eos_token_ids=_read_eos(model_dir),
+        batch_max=settings.batch_max,
+        queue_max=settings.queue_max,
+        max_model_len=settings.max_model_len or MAX_MODEL_LEN,
+        settings=settings.fake,
+    )
+
+
+def _read_eos(model_dir: Path) -> tuple[int, ...]:
+    config = json.loads((model_dir / "generation_config.json").read_bytes())
+    eos = config["eos_token_id"]
+    return tuple(eos) if isinstance(eos, list) else (eos,)
+
+
+class FakeEngine:
+    """An engine that needs no model. Thread-safe as the interface asks."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        eos_token_ids: tuple[int, ...],
+        *,
+        batch_max: int = 32,
+        queue_max: int = 256,
+        max_model_len: int = MAX_MODEL_LEN,
+        settings: FakeSettings | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._settings = settings or FakeSettings()
+        self._default_ids = self._encode(self._settings.text or PANGRAM)
+        self._queue_max = queue_max
+        self.model = ModelInfo(
+            fingerprint="fake",
+            max_model_len=max_model_len,
+            vocab_size=tokenizer.get_vocab_size(with_added_tokens=True),
+            eos_token_ids=eos_token_ids,
+            batch_max=batch_max,
+        )
+        self._running: dict[RowKey, FakeRow] = {}
+        self._waiting: deque[FakeRow] = deque()
+        self._steps = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def start(
+        self, emit: Callable[[StepOutput], None], fail: Callable[[BaseException], None]
+    ) -> None:
+        """Begin to step, in a thread of its own."""
+        self._thread = threading.Thread(
+            target=self._run, args=(emit, fail), name="fake-engine", daemon=True
+        )
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue the request's rows. Raises RequestError when the queue is full."""
+        script = self._script(request)
+        now = time.monotonic()
+        first = now + (self._settings.prefill_ms + script.delay_ms) / 1000
+        with self._changed:
+            free = self.model.batch_max - len(self._running) - len(self._waiting)
+            if len(request.rows) > self._queue_max + free:
+                raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
+            for spec in request.rows:
+                position = len(spec.generated_ids)
+                row = FakeRow(spec.key, request.sampling, script, position, now, first)
+                self._waiting.append(row)
+            self._changed.notify()
+
+    def _script(self, request: GenerationRequest) -> Script:
+        default = Script(self._default_ids, self._settings.tokens)
+        text = self._tokenizer.decode(list(request.prompt_ids), skip_special_tokens=True)
+        _, found, directive = text.partition(_DIRECTIVE + "{")
+        if not found:
+            return default
+        try:
+            given, _ = json.JSONDecoder().raw_decode("{" + directive)
+        except ValueError as error:
+            message = f"the fake engine's directive is no JSON: {error}"
+            raise RequestError(ErrorCode.INVALID_ARGUMENT, message, "prompt_ids") from error
+        return self._told(given, default)
+
+    def _told(self, given: dict[str, Any], default: Script) -> Script:
+        token_ids = self._encode(given["say"]) if "say" in given else default.token_ids
+        tokens = int(given.get("tokens", len(token_ids) if "say" in given else default.tokens))
+        return Script(token_ids, tokens, float(given.get("delay_ms", 0)), given.get("end", "stop"))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def abort(self, keys: Iterable[RowKey]) -> None:
+        """Drop rows. Unknown keys are ignored."""
+        gone = set(keys)
+        with self._changed:
+            for key in gone:
+                self._running.pop(key, None)
+            self._waiting = deque(row for row in self._waiting if row.key not in gone)
+
+    def load(self) -> EngineLoad:
+        """How busy the engine is; a row counts as one share of the KV cache."""
+        running, waiting = len(self._running), len(self._waiting)
+        return EngineLoad(running, waiting, running / self.model.batch_max)
+
+    def close(self) -> None:
+        """Stop stepping."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread:
+            self._thread.join()
+
+    def _run(
+        self, emit: Callable[[StepOutput], None], fail: Callable[[BaseException], None]
+    ) -> None:
+        try:
+            while self._wait_for_rows():
+                began = time.monotonic()
+                self._pause(self._settings.step_ms / 1000)
+                if step := self._step(began):
+                    emit(step)
+        except Exception as error:  # noqa: BLE001 (the service decides what a dead engine means)
+            fail(error)
+
+    def _wait_for_rows(self) -> bool:
+        with self._changed:
+            while not self._closed and not self._running and not self._waiting:
+                self._changed.wait()
+            return not self._closed
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not self._closed and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _step(self, began: float) -> StepOutput | None:
+        self._obey_settings()
+        ready = self._ready_rows()
+        if not ready:
+            self._pause(0.001)
+            return None
+        # Not under the lock: a row that hangs must not hold up who submits or aborts.
+        outputs = [self._advance(row) for row in ready]
+        with self._changed:
+            outputs = [output for output in outputs if output.key in self._running]
+            for output in outputs:
+                if output.finish:
+                    del self._running[output.key]
+        return StepOutput(outputs, batch_size=len(ready), seconds=time.monotonic() - began)
+
+    def _ready_rows(self) -> list[FakeRow]:
+        with self._changed:
+            while self._waiting and len(self._running) < self.model.batch_max:
+                row = self._waiting.popleft()
+                self._running[row.key] = row
+            now = time.monotonic()
+            return [row for row in self._running.values() if row.first_token_at <= now]
+
+    def _obey_settings(self) -> None:
+        self._steps += 1
+        if self._steps == self._settings.crash_after_steps:
+            os._exit(70)
+        if self._steps == self._settings.hang_after_steps:
+            self._hang()
+        if self._steps == self._settings.fail_after_steps:
+            raise RuntimeError("FAKE_FAIL_AFTER_STEPS was reached")
+
+    def _hang(self) -> None:
+        while not self._closed:
+            time.sleep(0.01)
+
+    def _advance(self, row: FakeRow) -> RowOutput:
+        output = RowOutput(row.key, [])
+        if not row.started:
+            row.started = True
+            queued = time.monotonic() - row.submitted
+            output.start = RowStart(queue_seconds=queued, prefill_seconds=0.0)
+        at_end = row.script.tokens and row.position >= row.script.tokens
+        sampling = row.sampling
+        if at_end and not sampling.ignore_eos and row.position >= sampling.min_tokens:
+            return self._end(row, output)
+        token_id = row.script.token_ids[row.position % len(row.script.token_ids)]
+        self._put(row, output, token_id)
+        if token_id in sampling.stop_token_ids and row.position > sampling.min_tokens:
+            output.finish = RowFinish(FinishReason.STOP, token_id)
+        elif row.position >= sampling.max_tokens:
+            output.finish = RowFinish(FinishReason.LENGTH)
+        return output
+
+    def _end(self, row: FakeRow, output: RowOutput) -> RowOutput:
+        if row.script.end == "crash":
+            os._exit(70)
+        if row.script.end == "hang":
+            self._hang()
+        if row.script.end == "error":
+            error = RequestError(ErrorCode.INTERNAL, "The fake engine failed this row, as asked.")
+            output.finish = RowFinish(FinishReason.ERROR, error=error)
+            return output
+        eos = self.model.eos_token_ids[0]
+        self._put(row, output, eos)
+        output.finish = RowFinish(FinishReason.STOP, eos)
+        return output
+
+    def _put(self, row: FakeRow, output: RowOutput, token_id: int) -> None:
+        output.token_ids.append(token_id)
+        row.position += 1
+        if row.sampling.logprobs is not None:
+            output.logprobs = [self._logprobs(token_id, row.sampling.logprobs)]
+
+    def _logprobs(self, token_id: int, count: int) -> TokenLogprobs:
+        """Made up, and the same each time: the chosen token first, then its neighbours."""
+        top = tuple(
+            ((token_id + rank) % self.model.vocab_size, -0.25 - rank) for rank in range(count)
+        )
+        return TokenLogprobs(-0.25, top)

@@ -1,0 +1,103 @@
+"""One gateway's session: its rows, and the frames that wait to be sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from sluice.worker.v1 import worker_pb2 as pb
+
+from sluice_worker import wire
+from sluice_worker.engines.base import Engine, ErrorCode, RequestError, RowKey, RowOutput
+
+log = logging.getLogger(__name__)
+
+#: A gateway always reads. One that lets so many frames pile up does not live.
+MAX_FRAMES = 8192
+
+
+class SessionStuck(Exception):
+    """The gateway does not read its session."""
+
+
+class GatewaySession:
+    """Rows of one gateway. Lives on the event loop's thread."""
+
+    def __init__(self, number: int, gateway: str) -> None:
+        self.number = number
+        self.gateway = gateway
+        self._rows: set[int] = set()
+        self._frames: deque[pb.SessionResponse] = deque()
+        self._wake = asyncio.Event()
+        self._stuck = False
+
+    def __repr__(self) -> str:
+        return f"<GatewaySession {self.number} of {self.gateway}: {len(self._rows)} rows>"
+
+    @property
+    def row_count(self) -> int:
+        """Rows that have not ended."""
+        return len(self._rows)
+
+    def send(self, frame: pb.SessionResponse) -> None:
+        """Queue a frame for the gateway."""
+        if len(self._frames) >= MAX_FRAMES:
+            self._stuck = True
+        else:
+            self._frames.append(frame)
+        self._wake.set()
+
+    async def frames(self) -> AsyncIterator[pb.SessionResponse]:
+        """The queued frames, for ever. Raises SessionStuck when too many pile up."""
+        while True:
+            while self._frames:
+                yield self._frames.popleft()
+                if self._stuck:
+                    raise SessionStuck(f"{self!r} left {MAX_FRAMES} frames unread")
+            self._wake.clear()
+            await self._wake.wait()
+
+    def submit(self, submit: pb.Submit, engine: Engine) -> None:
+        """Hand a request to the engine, and queue the Admission that answers it."""
+        first_row = submit.rows[0].row_id if submit.rows else 0
+        admission = pb.Admission(row_id=first_row)
+        try:
+            request = wire.generation_request(self.number, submit, engine.model)
+            new_rows = {spec.key.row_id for spec in request.rows}
+            self._check_new(new_rows, len(request.rows))
+            engine.submit(request)
+            self._rows |= new_rows
+        except RequestError as error:
+            log.info("request %s refused: %s", submit.request_id, error.message)
+            admission.error.CopyFrom(wire.error_message(error))
+        self.send(pb.SessionResponse(admission=admission))
+
+    def _check_new(self, row_ids: set[int], count: int) -> None:
+        if len(row_ids) != count or row_ids & self._rows:
+            message = "rows.row_id: each row of a session needs an id of its own"
+            raise RequestError(ErrorCode.INVALID_ARGUMENT, message, "rows.row_id")
+
+    def refuse(self, submit: pb.Submit, error: RequestError) -> None:
+        """Answer a request that no engine saw."""
+        first_row = submit.rows[0].row_id if submit.rows else 0
+        admission = pb.Admission(row_id=first_row, error=wire.error_message(error))
+        self.send(pb.SessionResponse(admission=admission))
+
+    def abort(self, row_ids: Iterable[int], engine: Engine) -> None:
+        """Drop rows that the gateway no longer wants."""
+        gone = self._rows.intersection(row_ids)
+        self._rows -= gone
+        engine.abort([RowKey(self.number, row_id) for row_id in gone])
+
+    def abort_all(self, engine: Engine) -> None:
+        """Drop every row: the gateway is gone."""
+        self.abort(set(self._rows), engine)
+
+    def deliver(self, rows: Sequence[RowOutput], batch_size: int) -> None:
+        """Queue what one engine step produced for this gateway, as one frame."""
+        live = [row for row in rows if row.key.row_id in self._rows]
+        if live:
+            self.send(wire.step_message(live, batch_size))
+            self._rows -= {row.key.row_id for row in live if row.finish}

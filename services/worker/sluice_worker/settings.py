@@ -1,0 +1,128 @@
+"""The worker's settings. The environment is read here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, ByteSize, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EngineName = Literal["hf", "vllm", "fake"]
+
+
+def _check_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isdigit() and int(port) <= 65_535):
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:50051")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+
+#: Which engine serves a device when ENGINE does not say.
+ENGINE_BY_DEVICE: dict[str, EngineName] = {"cpu": "hf", "cuda": "vllm"}
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message is one line."""
+
+
+class FakeSettings(BaseSettings):
+    """What drives the fake engine (``ENGINE=fake``), for tests and benchmarks."""
+
+    model_config = SettingsConfigDict(env_prefix="FAKE_", frozen=True, env_ignore_empty=True)
+
+    step_ms: float = Field(0.0, ge=0, description="How long one engine step takes.")
+    prefill_ms: float = Field(0.0, ge=0, description="How long a prompt takes before its row.")
+    load_ms: float = Field(0.0, ge=0, description="How long loading the model takes.")
+    text: str = Field("", description="What every row says, over and over; empty: a pangram.")
+    tokens: int = Field(0, ge=0, description="Rows end after so many tokens; 0: at max_tokens.")
+    crash_after_steps: int = Field(0, ge=0, description="The process exits at this step.")
+    hang_after_steps: int = Field(0, ge=0, description="The engine stops stepping at this step.")
+    fail_after_steps: int = Field(0, ge=0, description="The engine reports its own death.")
+
+
+class Settings(BaseSettings):
+    """What a worker is told. Every field is an environment variable of the same name."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, protected_namespaces=())
+
+    worker_address: Address = Field("127.0.0.1:50051", description="Where gRPC listens.")
+    metrics_address: Address = Field(
+        "127.0.0.1:9464", description="Where `/metrics` is served over HTTP."
+    )
+    model_id: str = Field(
+        "demo", min_length=1, description="`demo`, a local directory, or a hub id (`org/name`)."
+    )
+    model_revision: str | None = Field(
+        None, description="Branch, tag or commit of a hub model; default: its main branch."
+    )
+    model_device: Literal["cpu", "cuda"] = Field("cpu", description="`cpu` or `cuda`.")
+    engine: EngineName | None = Field(
+        None, description="`hf`, `vllm` or `fake`; default: `hf` on cpu, `vllm` on cuda."
+    )
+    served_model_name: str | None = Field(
+        None, min_length=1, description="The model's name in the API; default: from MODEL_ID."
+    )
+    batch_max: int = Field(32, ge=1, le=1024, description="The most rows of one engine step.")
+    batch_delay_ms: float = Field(
+        2.0, ge=0, le=10_000, description="How long an idle engine waits for company."
+    )
+    queue_max: int = Field(
+        256, ge=0, le=100_000, description="The most rows that may wait; more are refused."
+    )
+    max_model_len: int | None = Field(
+        None, ge=1, description="Most tokens of prompt and output; default: the model's own."
+    )
+    kv_cache_bytes: ByteSize | None = Field(
+        None, gt=0, description="Memory for keys and values (`2GiB`); default: by free memory."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Of the weights; `auto`: the checkpoint's own."
+    )
+    prefill_chunk: int = Field(
+        256, ge=1, le=65_536, description="Prompt tokens computed beside the rows of one step."
+    )
+    num_threads: int | None = Field(
+        None, ge=1, description="Threads of the arithmetic; default: the cores allowed."
+    )
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. A risk: know its author."
+    )
+    tp_size: int = Field(1, ge=1, description="GPUs of one model (vllm engine only).")
+    drain_seconds: float = Field(
+        30.0, ge=0, description="How long running rows may go on after SIGTERM."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What is logged."
+    )
+    fake: FakeSettings = Field(default_factory=FakeSettings, exclude=True)  # FAKE_*
+
+    @model_validator(mode="after")
+    def _engine_can_do_what_is_asked(self) -> Self:
+        if self.tp_size > 1 and self.engine_name != "vllm":
+            raise ValueError(f"TP_SIZE={self.tp_size} needs ENGINE=vllm; set TP_SIZE=1")
+        if self.engine_name == "hf" and self.model_device != "cpu":
+            raise ValueError("ENGINE=hf runs on the CPU; set MODEL_DEVICE=cpu or ENGINE=vllm")
+        return self
+
+    @property
+    def engine_name(self) -> EngineName:
+        """The engine, chosen by the device when not set."""
+        return self.engine or ENGINE_BY_DEVICE[self.model_device]
+
+
+def read_settings() -> Settings:
+    """The settings from the environment. Raises SettingsError with a one-line message."""
+    try:
+        return Settings(fake=FakeSettings())
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    prefix = "FAKE_" if error.title == "FakeSettings" else ""
+    name = prefix + "_".join(str(part) for part in first["loc"]).upper()
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{name}={first['input']!r}: {reason}" if name else reason

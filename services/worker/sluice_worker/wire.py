@@ -1,0 +1,179 @@
+"""Between the contract's messages and the engine's types. Checks every value that comes in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from sluice.worker.v1 import worker_pb2 as pb
+
+from sluice_worker.engines.base import (
+    ErrorCode,
+    FinishReason,
+    GenerationRequest,
+    ModelInfo,
+    RequestError,
+    RowKey,
+    RowOutput,
+    RowSpec,
+    SamplingParams,
+)
+
+#: Bounds that hold whatever the gateway checked: a worker has its own front door.
+MAX_ROWS = 128
+MAX_LOGPROBS = 20
+MAX_LOGIT_BIAS = 1024
+MAX_STOP_TOKEN_IDS = 1024
+
+_ERROR_CODES = {
+    ErrorCode.INVALID_ARGUMENT: pb.ERROR_CODE_INVALID_ARGUMENT,
+    ErrorCode.CONTEXT_LENGTH_EXCEEDED: pb.ERROR_CODE_CONTEXT_LENGTH_EXCEEDED,
+    ErrorCode.UNAVAILABLE: pb.ERROR_CODE_UNAVAILABLE,
+    ErrorCode.OVERLOADED: pb.ERROR_CODE_OVERLOADED,
+    ErrorCode.INTERNAL: pb.ERROR_CODE_INTERNAL,
+}
+_FINISH_REASONS = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.ERROR: pb.FINISH_REASON_ERROR,
+}
+
+
+def generation_request(session: int, submit: pb.Submit, model: ModelInfo) -> GenerationRequest:
+    """The request in ``submit``. Raises RequestError that names the field at fault."""
+    prompt_ids = list(submit.prompt_ids)
+    _require(bool(prompt_ids), "prompt_ids", "the prompt has no tokens")
+    _check_ids("prompt_ids", prompt_ids, model.vocab_size)
+    _require(1 <= len(submit.rows) <= MAX_ROWS, "rows", f"must be 1 to {MAX_ROWS}")
+    sampling = sampling_params(submit.sampling, model)
+    if len(prompt_ids) + sampling.max_tokens > model.max_model_len:
+        raise RequestError(
+            ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+            f"This model's maximum context length is {model.max_model_len} tokens; the prompt has "
+            f"{len(prompt_ids)} and {sampling.max_tokens} were asked for. Shorten either.",
+            "max_tokens",
+        )
+    rows = tuple(_row_spec(session, row, sampling, model) for row in submit.rows)
+    return GenerationRequest(prompt_ids, sampling, rows, submit.request_id)
+
+
+def _row_spec(session: int, row: pb.Row, sampling: SamplingParams, model: ModelInfo) -> RowSpec:
+    generated = tuple(row.generated_ids)
+    _check_ids("rows.generated_ids", generated, model.vocab_size)
+    _require(
+        len(generated) < sampling.max_tokens,
+        "rows.generated_ids",
+        "has max_tokens or more: nothing is left to generate",
+    )
+    return RowSpec(RowKey(session, row.row_id), row.seed, generated)
+
+
+def sampling_params(sampling: pb.SamplingParams, model: ModelInfo) -> SamplingParams:
+    """The engine's sampling parameters. Raises RequestError that names the field at fault."""
+    _check_ranges(sampling)
+    vocab_size = model.vocab_size
+    _check_ids("logit_bias", sampling.logit_bias, vocab_size)
+    _check_ids("stop_token_ids", sampling.stop_token_ids, vocab_size)
+    _check_ids("allowed_token_ids", sampling.allowed_token_ids, vocab_size)
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        min_tokens=sampling.min_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        logit_bias=dict(sampling.logit_bias),
+        stop_token_ids=tuple(sampling.stop_token_ids),
+        ignore_eos=sampling.ignore_eos,
+        logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+        allowed_token_ids=tuple(sampling.allowed_token_ids),
+    )
+
+
+def _check_ranges(sampling: pb.SamplingParams) -> None:
+    for name, low, high in (
+        ("temperature", 0.0, 100.0),
+        ("min_p", 0.0, 1.0),
+        ("presence_penalty", -2.0, 2.0),
+        ("frequency_penalty", -2.0, 2.0),
+    ):
+        _require(low <= getattr(sampling, name) <= high, name, f"must be from {low} to {high}")
+    _require(0.0 < sampling.top_p <= 1.0, "top_p", "must be above 0 and at most 1")
+    penalty = sampling.repetition_penalty
+    _require(0.0 < penalty <= 100.0, "repetition_penalty", "must be above 0 and at most 100")
+    _require(sampling.max_tokens >= 1, "max_tokens", "must be at least 1")
+    _require(
+        sampling.min_tokens <= sampling.max_tokens, "min_tokens", "must not be above max_tokens"
+    )
+    _require(sampling.logprobs <= MAX_LOGPROBS, "logprobs", f"must be at most {MAX_LOGPROBS}")
+    _require(
+        len(sampling.logit_bias) <= MAX_LOGIT_BIAS, "logit_bias", f"at most {MAX_LOGIT_BIAS} ids"
+    )
+    biases_are_finite = all(math.isfinite(bias) for bias in sampling.logit_bias.values())
+    _require(biases_are_finite, "logit_bias", "must be finite")
+    count = len(sampling.stop_token_ids)
+    _require(count <= MAX_STOP_TOKEN_IDS, "stop_token_ids", f"at most {MAX_STOP_TOKEN_IDS} ids")
+
+
+def _check_ids(field: str, ids: Iterable[int], vocab_size: int) -> None:
+    top = max(ids, default=0)
+    _require(top < vocab_size, field, f"token id {top} is outside the vocabulary of {vocab_size}")
+
+
+def _require(condition: bool, field: str, reason: str) -> None:
+    if not condition:
+        raise RequestError(ErrorCode.INVALID_ARGUMENT, f"{field}: {reason}", field)
+
+
+def error_message(error: RequestError) -> pb.Error:
+    """A RequestError as the contract has it."""
+    return pb.Error(code=_ERROR_CODES[error.code], message=error.message, field=error.field)
+
+
+def step_message(rows: Sequence[RowOutput], batch_size: int) -> pb.SessionResponse:
+    """One engine step's rows of one session, as one frame."""
+    token_ids: list[int] = []
+    for row in rows:
+        token_ids += row.token_ids
+    counts = [len(row.token_ids) for row in rows]
+    if all(count == 1 for count in counts):
+        counts = []
+    step = pb.Step(
+        row_ids=[row.key.row_id for row in rows],
+        token_counts=counts,
+        token_ids=token_ids,
+        batch_size=batch_size,
+    )
+    for row in rows:
+        if row.start or row.logprobs or row.finish:
+            _add_details(step, row)
+    return pb.SessionResponse(step=step)
+
+
+def _add_details(step: pb.Step, row: RowOutput) -> None:
+    row_id = row.key.row_id
+    if row.start:
+        step.starts.add(
+            row_id=row_id,
+            queue_us=int(row.start.queue_seconds * 1e6),
+            prefill_us=int(row.start.prefill_seconds * 1e6),
+            cached_tokens=row.start.cached_tokens,
+        )
+    if row.logprobs:
+        step.logprobs.add(
+            row_id=row_id,
+            logprobs=[position.logprob for position in row.logprobs],
+            top_ids=[top_id for position in row.logprobs for top_id, _ in position.top],
+            top_logprobs=[value for position in row.logprobs for _, value in position.top],
+            top_count=len(row.logprobs[0].top),
+        )
+    if row.finish:
+        step.finishes.add(
+            row_id=row_id,
+            reason=_FINISH_REASONS[row.finish.reason],
+            stop_token_id=row.finish.stop_token_id or 0,
+            error=error_message(row.finish.error) if row.finish.error else None,
+        )

@@ -1,0 +1,215 @@
+"""The service over real gRPC, with the fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sluice.worker.v1 import worker_pb2 as pb
+from sluice.worker.v1 import worker_pb2_grpc
+from sluice_worker.server import SERVICE_NAME, WorkerServer
+from sluice_worker.settings import FakeSettings, Settings
+from tokenizers import Tokenizer
+
+SAMPLING = pb.SamplingParams(max_tokens=5, top_p=1, repetition_penalty=1)
+
+
+def submit(row_id: int = 1, **changes: object) -> pb.SessionRequest:
+    values = {"prompt_ids": [5, 6], "sampling": SAMPLING, "rows": [pb.Row(row_id=row_id)]}
+    return pb.SessionRequest(submit=pb.Submit(**{**values, **changes}))  # type: ignore[arg-type]
+
+
+class Client:
+    """A session as a gateway opens it, read frame by frame."""
+
+    def __init__(self, port: int) -> None:
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.stub = worker_pb2_grpc.WorkerServiceStub(self.channel)
+
+    async def open(self, version: int = 1) -> None:
+        self.call = self.stub.Session()
+        hello = pb.Hello(protocol_version=version, gateway="test")
+        await self.call.write(pb.SessionRequest(hello=hello))
+
+    async def next(self, kind: str) -> pb.SessionResponse:
+        async with asyncio.timeout(20):
+            while True:
+                frame = await self.call.read()
+                assert isinstance(frame, pb.SessionResponse), "the session ended"
+                if frame.WhichOneof("message") == kind:
+                    return frame
+
+    async def until_ready(self) -> None:
+        while (await self.next("status")).status.state != pb.WORKER_STATE_READY:
+            pass
+
+    async def tokens(self, row_id: int) -> tuple[list[int], pb.RowFinish]:
+        got: list[int] = []
+        while True:
+            step = (await self.next("step")).step
+            counts = list(step.token_counts) or [1] * len(step.row_ids)
+            position = 0
+            for each, count in zip(step.row_ids, counts, strict=True):
+                if each == row_id:
+                    got += step.token_ids[position : position + count]
+                position += count
+            for finish in step.finishes:
+                if finish.row_id == row_id:
+                    return got, finish
+
+
+Start = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
+
+
+@pytest.fixture
+def start(fake_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    @contextlib.asynccontextmanager
+    async def start(**fake: object) -> AsyncIterator[Client]:
+        settings = Settings(
+            engine="fake",
+            model_id=str(fake_model_dir),
+            worker_address="127.0.0.1:0",
+            metrics_address="127.0.0.1:0",
+            drain_seconds=5,
+            fake=FakeSettings(**fake),  # type: ignore[arg-type]
+        )
+        server = WorkerServer(settings)
+        running = asyncio.create_task(server.run())
+        async with asyncio.timeout(10):
+            while server.port is None:
+                await asyncio.sleep(0.01)
+        client = Client(server.port)
+        try:
+            yield client
+        finally:
+            await client.channel.close()
+            server.stop()
+            await running
+
+    return start
+
+
+async def test_a_session_welcomes_admits_and_streams(start: Start, fake_model_dir: Path) -> None:
+    async with start(text="Hello there.") as client:
+        await client.open()
+        assert (await client.next("welcome")).welcome.protocol_version == 1
+        await client.until_ready()
+        await client.call.write(submit())
+        admission = (await client.next("admission")).admission
+        assert admission.row_id == 1
+        assert not admission.HasField("error")
+        ids, finish = await client.tokens(1)
+    tokenizer = Tokenizer.from_file(str(fake_model_dir / "tokenizer.json"))
+    assert ids == tokenizer.encode("Hello there.").ids[:5]
+    assert finish.reason == pb.FINISH_REASON_LENGTH
+
+
+async def test_another_protocol_version_is_refused_with_both_named(start: Start) -> None:
+    async with start() as client:
+        await client.open(version=99)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.call.read()
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "99" in caught.value.details()
+    assert "version 1" in caught.value.details()
+
+
+async def test_a_session_must_begin_with_hello(start: Start) -> None:
+    async with start() as client:
+        client.call = client.stub.Session()
+        await client.call.write(submit())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.call.read()
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_bad_request_is_answered_and_the_session_lives(start: Start) -> None:
+    async with start() as client:
+        await client.open()
+        await client.until_ready()
+        await client.call.write(submit(1, prompt_ids=[10**6]))
+        refused = (await client.next("admission")).admission
+        assert refused.error.code == pb.ERROR_CODE_INVALID_ARGUMENT
+        assert refused.error.field == "prompt_ids"
+        await client.call.write(submit(2))
+        assert len((await client.tokens(2))[0]) == 5
+
+
+async def test_a_row_id_in_use_is_refused(start: Start) -> None:
+    async with start(step_ms=20) as client:
+        await client.open()
+        await client.until_ready()
+        await client.call.write(submit(1))
+        await client.call.write(submit(1))
+        assert not (await client.next("admission")).admission.HasField("error")
+        second = (await client.next("admission")).admission
+        assert second.error.field == "rows.row_id"
+
+
+async def test_while_the_model_loads_submit_is_unavailable_and_health_tells(start: Start) -> None:
+    async with start(load_ms=1500) as client:
+        await client.open()
+        await client.call.write(submit())
+        refused = (await client.next("admission")).admission
+        assert refused.error.code == pb.ERROR_CODE_UNAVAILABLE
+        health = health_pb2_grpc.HealthStub(client.channel)
+        alive = await health.Check(health_pb2.HealthCheckRequest(service=""))
+        assert alive.status == health_pb2.HealthCheckResponse.SERVING
+        ready = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
+        assert ready.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.stub.GetModel(pb.GetModelRequest())
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        await client.until_ready()
+        ready = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
+        assert ready.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_an_aborted_row_says_nothing_more_and_frees_its_place(start: Start) -> None:
+    async with start(step_ms=5) as client:
+        await client.open()
+        await client.until_ready()
+        endless = pb.SamplingParams(max_tokens=5000, top_p=1, repetition_penalty=1)
+        await client.call.write(submit(1, sampling=endless))
+        await client.next("step")
+        await client.call.write(pb.SessionRequest(abort=pb.Abort(row_ids=[1, 77])))
+        while (await client.next("status")).status.rows_running:
+            pass
+
+
+async def test_rows_of_a_gateway_that_went_away_are_aborted(start: Start) -> None:
+    async with start(step_ms=5) as client:
+        await client.open()
+        await client.until_ready()
+        endless = pb.SamplingParams(max_tokens=5000, top_p=1, repetition_penalty=1)
+        await client.call.write(submit(1, sampling=endless))
+        await client.next("step")
+        client.call.cancel()
+        await client.open()
+        while (await client.next("status")).status.rows_running:
+            pass
+
+
+async def test_the_tokenizer_comes_whole_and_under_its_hash(
+    start: Start, fake_model_dir: Path
+) -> None:
+    async with start() as client:
+        await client.open()
+        await client.until_ready()
+        model = await client.stub.GetModel(pb.GetModelRequest())
+        files: dict[str, bytes] = {}
+        request = pb.GetTokenizerRequest(tokenizer_hash=model.tokenizer_hash)
+        async for piece in client.stub.GetTokenizer(request):
+            files[piece.file_name] = files.get(piece.file_name, b"") + piece.data
+        assert files["tokenizer.json"] == (fake_model_dir / "tokenizer.json").read_bytes()
+        assert model.name == "fake-model"
+        assert list(model.eos_token_ids) == [2, 0]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in client.stub.GetTokenizer(pb.GetTokenizerRequest(tokenizer_hash="x")):
+                pass
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND

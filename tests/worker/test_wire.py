@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import pytest
+from sluice.worker.v1 import worker_pb2 as pb
+from sluice_worker import wire
+from sluice_worker.engines.base import (
+    ErrorCode,
+    FinishReason,
+    ModelInfo,
+    RequestError,
+    RowFinish,
+    RowKey,
+    RowOutput,
+    RowStart,
+    SamplingParams,
+    TokenLogprobs,
+)
+
+MODEL = ModelInfo("f", max_model_len=64, vocab_size=100, eos_token_ids=(2,), batch_max=4)
+
+
+def sampling(**changes: object) -> pb.SamplingParams:
+    values: dict[str, object] = {"max_tokens": 8, "top_p": 1.0, "repetition_penalty": 1.0}
+    return pb.SamplingParams(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def submit(**changes: object) -> pb.Submit:
+    values: dict[str, object] = {
+        "prompt_ids": [1, 2, 3],
+        "sampling": sampling(),
+        "rows": [pb.Row(row_id=1, seed=5)],
+    }
+    return pb.Submit(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
+    given = sampling(
+        min_tokens=1,
+        temperature=0.5,
+        top_k=7,
+        min_p=0.25,
+        presence_penalty=1.5,
+        frequency_penalty=-1.5,
+        logit_bias={3: 2.5},
+        stop_token_ids=[9],
+        ignore_eos=True,
+        logprobs=0,
+        allowed_token_ids=[1, 2],
+    )
+    taken = wire.sampling_params(given, MODEL)
+    names = {field.name for field in given.DESCRIPTOR.fields}
+    assert names == set(SamplingParams.__dataclass_fields__)
+    for name in names:
+        expected = getattr(given, name)
+        actual = getattr(taken, name)
+        if name == "logit_bias":
+            assert dict(actual) == dict(expected)
+        elif isinstance(actual, tuple):
+            assert actual == tuple(expected)
+        else:
+            assert actual == expected, name
+
+
+def test_absent_logprobs_are_none_and_zero_is_zero() -> None:
+    assert wire.sampling_params(sampling(), MODEL).logprobs is None
+    assert wire.sampling_params(sampling(logprobs=0), MODEL).logprobs == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"frequency_penalty": -2.5}, "frequency_penalty"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"min_tokens": 9}, "min_tokens"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"logit_bias": {100: 1.0}}, "logit_bias"),
+        ({"logit_bias": {1: float("inf")}}, "logit_bias"),
+        ({"logit_bias": dict.fromkeys(range(1025), 1.0)}, "logit_bias"),
+        ({"stop_token_ids": [100]}, "stop_token_ids"),
+        ({"allowed_token_ids": [100]}, "allowed_token_ids"),
+    ],
+)
+def test_a_sampling_value_out_of_range_is_refused_by_name(
+    changes: dict[str, object], field: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        wire.sampling_params(sampling(**changes), MODEL)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"prompt_ids": []}, "prompt_ids"),
+        ({"prompt_ids": [100]}, "prompt_ids"),
+        ({"rows": []}, "rows"),
+        ({"rows": [pb.Row(row_id=i) for i in range(129)]}, "rows"),
+        ({"rows": [pb.Row(row_id=1, generated_ids=[100])]}, "rows.generated_ids"),
+        ({"rows": [pb.Row(row_id=1, generated_ids=[1] * 8)]}, "rows.generated_ids"),
+    ],
+)
+def test_a_submit_that_makes_no_sense_is_refused_by_name(
+    changes: dict[str, object], field: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        wire.generation_request(1, submit(**changes), MODEL)
+    assert caught.value.field == field
+
+
+def test_prompt_and_output_must_fit_the_context() -> None:
+    wire.generation_request(1, submit(prompt_ids=[1] * 56), MODEL)
+    with pytest.raises(RequestError) as caught:
+        wire.generation_request(1, submit(prompt_ids=[1] * 57), MODEL)
+    assert caught.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
+
+
+def test_a_step_of_single_tokens_has_no_counts() -> None:
+    rows = [RowOutput(RowKey(1, 7), [11]), RowOutput(RowKey(1, 8), [12])]
+    step = wire.step_message(rows, batch_size=5).step
+    assert (list(step.row_ids), list(step.token_ids)) == ([7, 8], [11, 12])
+    assert not step.token_counts
+    assert step.batch_size == 5
+
+
+def test_a_step_carries_starts_logprobs_and_finishes() -> None:
+    error = RequestError(ErrorCode.INTERNAL, "bad row", "x")
+    rows = [
+        RowOutput(
+            RowKey(1, 7),
+            [11, 12],
+            start=RowStart(0.5, 0.25, cached_tokens=3),
+            logprobs=[
+                TokenLogprobs(-0.5, ((11, -0.5), (4, -1.5))),
+                TokenLogprobs(-0.75, ((12, -0.75), (5, -2.5))),
+            ],
+            finish=RowFinish(FinishReason.STOP, stop_token_id=12),
+        ),
+        RowOutput(RowKey(1, 8), [], finish=RowFinish(FinishReason.ERROR, error=error)),
+    ]
+    step = wire.step_message(rows, batch_size=2).step
+    assert list(step.token_counts) == [2, 0]
+    assert (step.starts[0].queue_us, step.starts[0].prefill_us) == (500_000, 250_000)
+    assert step.starts[0].cached_tokens == 3
+    assert list(step.logprobs[0].top_ids) == [11, 4, 12, 5]
+    assert step.logprobs[0].top_count == 2
+    assert step.finishes[0].stop_token_id == 12
+    assert step.finishes[1].reason == pb.FINISH_REASON_ERROR
+    assert step.finishes[1].error.code == pb.ERROR_CODE_INTERNAL
+
+
+def test_every_code_and_reason_has_its_place_in_the_contract() -> None:
+    for code in ErrorCode:
+        message = wire.error_message(RequestError(code, "m"))
+        assert pb.ErrorCode.Name(message.code) == f"ERROR_CODE_{code.name}"
+    for reason in FinishReason:
+        row = RowOutput(RowKey(1, 1), [], finish=RowFinish(reason))
+        finish = wire.step_message([row], 1).step.finishes[0]
+        assert pb.FinishReason.Name(finish.reason) == f"FINISH_REASON_{reason.name}"
