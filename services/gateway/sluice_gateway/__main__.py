@@ -1,0 +1,31 @@
+"""``python -m sluice_gateway``: runs one gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import uvloop
+
+from sluice_gateway.server import AddressInUse, serve
+from sluice_gateway.settings import SettingsError, read_settings
+
+
+def main() -> int:
+    """Run a gateway. 0: told to stop, 2: a setting is wrong."""
+    try:
+        settings = read_settings()
+        logging.basicConfig(
+            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except (SettingsError, AddressInUse) as error:
+        print(f"sluice_gateway: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

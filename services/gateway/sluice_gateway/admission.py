@@ -1,0 +1,62 @@
+"""How much may be under way: a bound on rows per model, and the gateway's own draining."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+from sluice_gateway.errors import Overloaded, Unavailable
+
+
+class Admission:
+    """Counts the rows of each model and refuses what would wait too long."""
+
+    def __init__(self, queue_max: int) -> None:
+        self._queue_max = queue_max
+        self._rows: Counter[str] = Counter()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    @property
+    def rows(self) -> int:
+        """Rows under way or waiting, of all models."""
+        return self._rows.total()
+
+    @contextlib.contextmanager
+    def admit(self, model_name: str, rows: int, capacity: int) -> Iterator[None]:
+        """Hold places for ``rows`` while entered.
+
+        ``capacity`` is how many rows the model's workers compute at once. Raises Overloaded
+        when more than ``queue_max`` rows would wait, Unavailable when the gateway drains.
+        """
+        if self.draining:
+            message = "This gateway is shutting down. Please send the request again."
+            raise Unavailable(message, code="draining", headers={"Retry-After": "1"})
+        under_way = self._rows[model_name]
+        # A request larger than the whole bound is served when nothing else is under way.
+        if under_way and under_way + rows > capacity + self._queue_max:
+            raise Overloaded(
+                f"{under_way} requests are under way for `{model_name}`. Please try again later.",
+                headers={"Retry-After": "1"},
+            )
+        self._rows[model_name] += rows
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._rows[model_name] -= rows
+            if not self._rows.total():
+                self._idle.set()
+
+    async def drain(self, seconds: float) -> bool:
+        """Refuse new work; wait for what is under way. Whether all of it ended in time."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,139 @@
+"""Whole answers: a fold over the same events that a stream is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sluice_gateway.logprobs_json import chat_logprobs, completion_logprobs
+from sluice_gateway.output.events import Event, FinishReason, TextDelta
+from sluice_gateway.output.logprobs import TokenLogprob
+from sluice_gateway.usage import Usage
+
+
+class _Choice:
+    """One choice, while its events come."""
+
+    __slots__ = ("logprobs", "reason", "text", "token_ids")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.token_ids: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.reason: FinishReason | None = None
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self.text.append(event.text)
+            self.token_ids += event.token_ids
+            self.logprobs += event.logprobs or ()
+        else:
+            self.reason = event.reason
+
+
+class _Answer:
+    """What both kinds of answers have in common."""
+
+    _OBJECT = ""
+
+    def __init__(
+        self,
+        response_id: str,
+        created: int,
+        model: str,
+        fingerprint: str | None = None,
+        *,
+        choices: int = 1,
+        logprobs: bool = False,
+        service_tier: str | None = None,
+        token_ids: bool = False,
+        prompt_ids: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        """An answer with no events yet.
+
+        ``logprobs``, ``token_ids``: whether the request asked for them. ``prompt_ids``: the ids
+        of each choice's prompt, if it asked for those.
+        """
+        self._head: dict[str, Any] = {
+            "id": response_id,
+            "object": self._OBJECT,
+            "created": created,
+            "model": model,
+            "system_fingerprint": fingerprint,
+        }
+        if service_tier is not None:
+            self._head["service_tier"] = service_tier
+        self._choices = [_Choice() for _ in range(choices)]
+        self._with_logprobs = logprobs
+        self._with_token_ids = token_ids
+        self._prompt_ids = prompt_ids
+
+    def add(self, index: int, event: Event) -> None:
+        """Take in an event of a choice."""
+        self._choices[index].add(event)
+
+    def body(self, usage: Usage) -> bytes:
+        """The answer's JSON. Every choice must have had its Finished."""
+        choices = [self._choice(index, choice) for index, choice in enumerate(self._choices)]
+        answer = {**self._head, "choices": choices, "usage": usage.to_json(), **self._extra()}
+        return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _choice(self, index: int, choice: _Choice) -> dict[str, Any]:
+        if choice.reason is None:
+            raise ValueError(f"choice {index} has not finished")
+        found = {
+            "index": index,
+            **self._content(index, "".join(choice.text)),
+            "logprobs": self._logprobs(choice.logprobs) if self._with_logprobs else None,
+            "finish_reason": choice.reason,
+        }
+        if self._with_token_ids:
+            found["token_ids"] = choice.token_ids
+        return found
+
+    def _extra(self) -> dict[str, Any]:
+        return {}
+
+    def _content(self, index: int, text: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class ChatAnswer(_Answer):
+    """A whole chat completion."""
+
+    _OBJECT = "chat.completion"
+
+    def _content(self, index: int, text: str) -> dict[str, Any]:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+        return chat_logprobs(entries)
+
+    def _extra(self) -> dict[str, Any]:
+        return {} if not self._prompt_ids else {"prompt_token_ids": list(self._prompt_ids[0])}
+
+
+class CompletionAnswer(_Answer):
+    """A whole completion. ``echo(index, prompt)`` puts the prompt before a choice's text."""
+
+    _OBJECT = "text_completion"
+
+    def echo(self, index: int, prompt: str) -> None:
+        """Begin the choice's text with its prompt. Call it before ``add``."""
+        self._choices[index].text.append(prompt)
+
+    def _choice(self, index: int, choice: _Choice) -> dict[str, Any]:
+        found = super()._choice(index, choice)
+        if self._prompt_ids:
+            found["prompt_token_ids"] = list(self._prompt_ids[index])
+        return found
+
+    def _content(self, index: int, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+        return completion_logprobs(entries)

@@ -1,0 +1,87 @@
+"""The HTTP application: routes, errors in OpenAI's shape, request ids."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import Depends, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from sluice_gateway import __version__
+from sluice_gateway.errors import (
+    ApiError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    RouteNotFound,
+)
+from sluice_gateway.gateway import Gateway, gateway_of
+from sluice_gateway.request_log import RequestLog
+from sluice_gateway.routes import chat, completions, health, models, tokenize
+
+log = logging.getLogger(__name__)
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application around ``gateway``; its lifespan runs the gateway."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with gateway.running():
+            yield
+
+    app = FastAPI(
+        title="Sluice",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.gateway = gateway
+    app.include_router(health.router)
+    for routes in (chat, completions, models, tokenize):
+        app.include_router(routes.router, dependencies=[Depends(_authorize)])
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_fault)
+    app.add_middleware(RequestLog, metrics=gateway.metrics)
+    return app
+
+
+async def _authorize(request: Request) -> None:
+    gateway_of(request).keys.check(request.headers.get("authorization"))
+
+
+def error_response(error: ApiError) -> Response:
+    """``error`` as the client gets it."""
+    headers = {"content-type": "application/json", **error.headers}
+    return Response(error.body(), error.status, headers)
+
+
+async def _on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    reason = error.code or error.type
+    gateway_of(request).metrics.rejected.labels(reason).inc()
+    return error_response(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 404:
+        return error_response(RouteNotFound(f"There is nothing at {path}."))
+    if error.status_code == 405:
+        return error_response(
+            MethodNotAllowed(
+                f"{request.method} is not allowed at {path}.", headers=dict(error.headers or {})
+            )
+        )
+    return error_response(InvalidRequest(str(error.detail)))
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    log.error("a fault in %s", request.url.path, exc_info=error)
+    return error_response(InternalError("The gateway failed this request; its log says why."))

@@ -1,0 +1,87 @@
+"""What every generating route does first: read, parse, find the model, build the prompts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fastapi import Request
+
+from sluice_gateway.body import read_body
+from sluice_gateway.errors import InvalidRequest
+from sluice_gateway.exchange import Exchange
+from sluice_gateway.gateway import Gateway, gateway_of
+from sluice_gateway.model import ServedModel
+from sluice_gateway.prompt import Prompt, PromptBuilder
+from sluice_gateway.schema.parsing import parse
+from sluice_gateway.schema.sampling import SamplingRequest
+from sluice_gateway.schema.strict import Strict
+
+R = TypeVar("R", bound=Strict)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The gateway that was asked, and the request's id and time of arrival."""
+
+    gateway: Gateway
+    request_id: str
+    arrived: float
+
+    @classmethod
+    def of(cls, request: Request) -> Asked:
+        """From the HTTP request."""
+        state = request.scope["state"]
+        return cls(gateway_of(request), state["request_id"], state["arrived"])
+
+    def exchange(
+        self, model: ServedModel, request: SamplingRequest, prompts: list[Prompt]
+    ) -> Exchange:
+        """The exchange that will answer ``request``."""
+        return Exchange(
+            self.gateway,
+            model,
+            request,
+            prompts,
+            request_id=self.request_id,
+            arrived=self.arrived,
+        )
+
+
+async def parse_body(request: Request, model_class: type[R]) -> R:
+    """The request's body, validated. Raises ApiError."""
+    return parse(await read_body(request), model_class)
+
+
+def prompt_builder(gateway: Gateway, model: ServedModel) -> PromptBuilder:
+    """Builds prompts for ``model`` as the settings allow."""
+    return PromptBuilder(
+        model, template_variables=gateway.settings.template_kwargs_allowed
+    )
+
+
+async def in_prompt_thread(gateway: Gateway, build: Callable[[], T]) -> T:
+    """Run ``build`` off the event loop: a template or a tokenizer may compute for long."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(gateway.settings.prompt_seconds):
+            return await loop.run_in_executor(gateway.prompt_threads, build)
+    except TimeoutError:
+        raise InvalidRequest(
+            f"The prompt could not be prepared within {gateway.settings.prompt_seconds:.0f} s. "
+            "Please send a shorter one."
+        ) from None
+
+
+def fingerprint_of(model: ServedModel) -> str:
+    """OpenAI's ``system_fingerprint``: changes when the model's numbers may change."""
+    return f"fp_{model.info.fingerprint[:16]}"
+
+
+def now() -> int:
+    """Seconds since 1970, as answers are stamped."""
+    return int(time.time())

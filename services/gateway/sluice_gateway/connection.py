@@ -1,0 +1,154 @@
+"""The gateway's standing connection to one worker address: opens sessions, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+import grpc
+from sluice.worker.v1 import worker_pb2 as pb
+from sluice.worker.v1 import worker_pb2_grpc
+
+from sluice_gateway.model import ServedModel
+from sluice_gateway.model_fetch import ModelFetcher, ModelUnusable
+from sluice_gateway.session import SessionBroken, WorkerSession
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 0.2
+LAST_RETRY_SECONDS = 3.0
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 << 20),
+    # A channel per address and session: sharing one TCP connection between two gateways in one
+    # process would let one's trouble be the other's.
+    ("grpc.use_local_subchannel_pool", 1),
+    # The connection's own back-off below decides when to try again, not the channel's.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+def state_name(state: pb.WorkerState.ValueType) -> str:
+    """``WORKER_STATE_READY`` as ``ready``."""
+    return pb.WorkerState.Name(state).removeprefix("WORKER_STATE_").lower()
+
+
+class WorkerConnection:
+    """One worker address, its present session and what is known of the worker."""
+
+    def __init__(
+        self, address: str, gateway_name: str, silence_seconds: float, fetcher: ModelFetcher
+    ) -> None:
+        self.address = address
+        self.session: WorkerSession | None = None
+        self.status: pb.Status | None = None
+        self.model: ServedModel | None = None
+        self.trouble = ""
+        self._gateway_name = gateway_name
+        self._silence_seconds = silence_seconds
+        self._fetcher = fetcher
+        self._fetching: asyncio.Task[None] | None = None
+        self._heard_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<WorkerConnection {self.address}: {self.state}>"
+
+    @property
+    def state(self) -> str:
+        """As the worker tells it; ``preparing`` while its tokenizer is fetched; ``lost``."""
+        if self.session is None or self.status is None:
+            return "lost" if self.status else "connecting"
+        if self.status.state == pb.WORKER_STATE_READY and self.model is None:
+            return "preparing"
+        return state_name(self.status.state)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can go to it now."""
+        return (
+            self.session is not None
+            and self.model is not None
+            and self.status is not None
+            and self.status.state == pb.WORKER_STATE_READY
+        )
+
+    @property
+    def model_name(self) -> str | None:
+        """The model that it serves or is about to serve; None before it was ever heard."""
+        return self.status.model_name if self.status else None
+
+    @property
+    def load(self) -> int:
+        """Rows that it has to do: those of this gateway, or those it tells of if more."""
+        if self.session is None or self.status is None:
+            return 0
+        return max(self.session.row_count, self.status.rows_running + self.status.rows_waiting)
+
+    @property
+    def silent_for(self) -> float | None:
+        """Seconds since it was last heard; None if it never was."""
+        return None if self._heard_at is None else time.monotonic() - self._heard_at
+
+    async def run(self) -> None:
+        """Keep a session open until cancelled."""
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            began = time.monotonic()
+            await self._one_session()
+            if time.monotonic() - began > LAST_RETRY_SECONDS:
+                delay = FIRST_RETRY_SECONDS
+            await asyncio.sleep(delay * random.uniform(0.7, 1.3))
+            delay = min(delay * 1.6, LAST_RETRY_SECONDS)
+
+    async def _one_session(self) -> None:
+        session = WorkerSession(self._gateway_name, self._silence_seconds)
+        async with grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS) as channel:
+            stub = worker_pb2_grpc.WorkerServiceStub(channel)
+
+            def on_status(status: pb.Status) -> None:
+                self.session = session
+                self._on_status(stub, status)
+
+            try:
+                await session.run(stub, on_status)
+            except SessionBroken as broken:
+                self._note_trouble(str(broken))
+            finally:
+                await self._forget_session()
+
+    def _on_status(self, stub: worker_pb2_grpc.WorkerServiceAsyncStub, status: pb.Status) -> None:
+        before = self.state
+        self.status = status
+        self.trouble = status.message if status.state == pb.WORKER_STATE_FAILED else ""
+        self._heard_at = time.monotonic()
+        if self.state == "preparing" and self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch_model(stub))
+        if self.state != before:
+            log.info("worker %s: %s %s", self.address, self.state, status.message)
+
+    async def _fetch_model(self, stub: worker_pb2_grpc.WorkerServiceAsyncStub) -> None:
+        try:
+            self.model = await self._fetcher.fetch(stub)
+            log.info("worker %s: serves %s", self.address, self.model.name)
+        except grpc.aio.AioRpcError as error:
+            self._note_trouble(error.details() or str(error.code()))
+            await asyncio.sleep(FIRST_RETRY_SECONDS)
+            self._fetching = None  # the next status tries again
+        except ModelUnusable as error:
+            self._note_trouble(str(error))
+
+    def _note_trouble(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            log.warning("worker %s: %s", self.address, trouble)
+        self.trouble = trouble
+
+    async def _forget_session(self) -> None:
+        self.session = None
+        self.model = None
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+            self._fetching = None

@@ -1,0 +1,125 @@
+"""Errors as OpenAI's clients know them. One class per kind; status and code travel with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+
+class ApiError(Exception):
+    """An error with its HTTP status and OpenAI's type and code.
+
+    ``message`` is for the client: it says what is wrong and what to do, and holds no
+    address, path or traceback. ``param`` names the request field at fault.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+        if code is not None:
+            self.code = code
+
+    def body(self) -> bytes:
+        """The JSON body, all four keys of OpenAI's error object present."""
+        error = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        return json.dumps({"error": error}, ensure_ascii=False).encode()
+
+
+class InvalidRequest(ApiError):
+    """The request is malformed or asks for what is not supported."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and output do not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class InvalidKey(ApiError):
+    """The API key is missing or wrong."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class ModelNotFound(ApiError):
+    """No worker serves a model of that name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class RouteNotFound(ApiError):
+    """There is nothing at that path."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """The path exists, but not with that method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class RequestTimeout(ApiError):
+    """The body came too slowly."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class RequestTooLarge(ApiError):
+    """The body is larger than the gateway reads."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class Overloaded(ApiError):
+    """Too much is waiting already; try again later."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "overloaded"
+
+
+class Unavailable(ApiError):
+    """No worker can take the request now."""
+
+    status = 503
+    type = "server_error"
+    code = "unavailable"
+
+
+class InternalError(ApiError):
+    """A fault of ours; the details are in the log."""

@@ -1,0 +1,221 @@
+"""One request on its way: places on workers, then events until every choice has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from sluice.worker.v1 import worker_pb2 as pb
+
+from sluice_gateway.connection import WorkerConnection
+from sluice_gateway.errors import ApiError, Overloaded, Unavailable
+from sluice_gateway.failures import failure_of
+from sluice_gateway.gateway import Gateway
+from sluice_gateway.generation import Generation, Row, Signal
+from sluice_gateway.model import ServedModel
+from sluice_gateway.output import Event, FinishReason, OutputMachine
+from sluice_gateway.output.spec import OutputSpec
+from sluice_gateway.prompt import Prompt
+from sluice_gateway.sampling import row_seeds, sampling_params
+from sluice_gateway.schema.sampling import SamplingRequest
+from sluice_gateway.session import rows_on
+from sluice_gateway.usage import Usage
+
+#: How many workers are asked before a refusal is passed on to the client.
+ATTEMPTS = 3
+
+_REASONS: dict[pb.FinishReason.ValueType, FinishReason] = {
+    pb.FINISH_REASON_STOP: "stop",
+    pb.FINISH_REASON_LENGTH: "length",
+}
+
+#: The events of one or more choices, with the choices' indices.
+Batch = list[tuple[int, list[Event]]]
+
+
+class Choice:
+    """One choice of the answer: a row, and the machine that turns its ids into events."""
+
+    __slots__ = ("_machine", "_taken", "_wants_logprobs", "done", "finish_reason", "index", "row")
+
+    def __init__(
+        self, index: int, row: Row, machine: OutputMachine, *, wants_logprobs: bool
+    ) -> None:
+        self.index = index
+        self.row = row
+        self.done = False
+        self.finish_reason: FinishReason | None = None
+        self._machine = machine
+        self._wants_logprobs = wants_logprobs
+        self._taken = 0
+
+    def advance(self) -> list[Event]:
+        """What is new since the last call. Raises the ApiError that ended the row."""
+        row = self.row
+        events: list[Event] = []
+        count = len(row.ids)
+        if count > self._taken:
+            fresh = row.ids[self._taken :]
+            logprobs = row.logprobs[self._taken :] if self._wants_logprobs else None
+            self._taken = count
+            events = self._machine.feed(fresh, logprobs)
+        if self._machine.finished:
+            self._finish("stop")
+        elif row.finish is not None:
+            if failure := failure_of(row.finish):
+                raise failure
+            events += self._machine.close(_REASONS[row.finish.reason])
+            self._finish(_REASONS[row.finish.reason])
+        elif row.generation.failure is not None:
+            raise row.generation.failure
+        return events
+
+    def _finish(self, reason: FinishReason) -> None:
+        self.done = True
+        self.finish_reason = reason
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that the client is told of; those after a stop string do not count."""
+        return self._machine.completion_tokens
+
+
+class Exchange:
+    """All choices of one request, on one or more workers."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        model: ServedModel,
+        request: SamplingRequest,
+        prompts: list[Prompt],
+        *,
+        request_id: str,
+        arrived: float,
+    ) -> None:
+        self.model = model
+        self.request_id = request_id
+        self._gateway = gateway
+        self._prompts = prompts
+        self._arrived = arrived
+        self._signal = Signal()
+        self._generations = [
+            Generation(
+                list(prompt.ids),
+                sampling_params(request, model.info.defaults, prompt.max_tokens),
+                row_seeds(request.seed, request.n),
+                self._signal,
+                request_id,
+            )
+            for prompt in prompts
+        ]
+        spec = OutputSpec(request, model)
+        rows = [row for generation in self._generations for row in generation.rows]
+        self.choices = [
+            Choice(index, row, spec.machine(), wants_logprobs=request.top_count is not None)
+            for index, row in enumerate(rows)
+        ]
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far, of all choices."""
+        starts = (generation.rows[0].start for generation in self._generations)
+        return Usage(
+            prompt_tokens=sum(len(prompt.ids) for prompt in self._prompts),
+            completion_tokens=sum(choice.completion_tokens for choice in self.choices),
+            cached_tokens=sum(start.cached_tokens for start in starts if start),
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Hold places on workers; on leaving, abort what has not ended.
+
+        Raises ApiError when the request is refused, before a token of it was generated.
+        """
+        gateway, name = self._gateway, self.model.name
+        capacity = gateway.router.capacity(self.model)
+        with gateway.admission.admit(name, len(self.choices), capacity):
+            async with contextlib.AsyncExitStack() as places:
+                if len(self._generations) == 1:
+                    await self._place(self._generations[0], places)
+                else:
+                    await asyncio.gather(
+                        *(self._place(generation, places) for generation in self._generations)
+                    )
+                with gateway.metrics.streams_active.track_inprogress():
+                    yield
+        self._count()
+
+    async def _place(self, generation: Generation, places: contextlib.AsyncExitStack) -> None:
+        """Find a worker that takes the generation; one that refuses is not the last word."""
+        refused: list[WorkerConnection] = []
+        refusal: ApiError | None = None
+        while len(refused) < ATTEMPTS:
+            worker = self._gateway.router.pick(self.model, but_not=refused)
+            if worker is None:
+                break
+            try:
+                places.enter_context(rows_on(worker.session, generation))
+                await generation.admission()
+            except (Overloaded, Unavailable) as error:
+                generation.forget_refusal()
+                refused.append(worker)
+                refusal = error
+            else:
+                return
+        raise refusal or self._gateway.router.why_not(self.model.name)
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Events as they come, until all choices have ended. Raises ApiError when one fails.
+
+        An empty batch is a wake-up with nothing to tell; see ``wake_every``.
+        """
+        live = self.choices
+        waiting_for_first = True
+        while live:
+            await self._signal.wait()
+            batch: Batch = []
+            some_ended = False
+            for choice in live:
+                if events := choice.advance():
+                    batch.append((choice.index, events))
+                if choice.done:
+                    some_ended = True
+            if waiting_for_first and any(choice.row.ids for choice in live):
+                waiting_for_first = False
+                self._note_first_token()
+            if some_ended:
+                live = [choice for choice in live if not choice.done]
+            yield batch
+
+    @contextlib.contextmanager
+    def waking_every(self, seconds: float) -> Iterator[None]:
+        """While entered, ``batches`` yields at least this often, if with an empty batch."""
+        loop = asyncio.get_running_loop()
+        handle: asyncio.TimerHandle
+
+        def wake() -> None:
+            nonlocal handle
+            self._signal.wake()
+            handle = loop.call_later(seconds, wake)
+
+        handle = loop.call_later(seconds, wake)
+        try:
+            yield
+        finally:
+            handle.cancel()
+
+    def _note_first_token(self) -> None:
+        histogram = self._gateway.metrics.time_to_first_token.labels(self.model.name)
+        histogram.observe(time.perf_counter() - self._arrived)
+
+    def _count(self) -> None:
+        metrics, name, usage = self._gateway.metrics, self.model.name, self.usage
+        metrics.e2e_latency.labels(name).observe(time.perf_counter() - self._arrived)
+        metrics.prompt_tokens.labels(name).inc(usage.prompt_tokens)
+        metrics.generation_tokens.labels(name).inc(usage.completion_tokens)
+        for choice in self.choices:
+            if choice.finish_reason:
+                metrics.success.labels(name, choice.finish_reason).inc()

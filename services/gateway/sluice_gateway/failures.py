@@ -1,0 +1,40 @@
+"""From the contract's errors to the client's: one table."""
+
+from __future__ import annotations
+
+from sluice.worker.v1 import worker_pb2 as pb
+
+from sluice_gateway.errors import (
+    ApiError,
+    ContextLengthExceeded,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
+
+#: Where the client's name for a field is not the contract's.
+_PARAMS = {"prompt_ids": "prompt", "rows": "n"}
+
+
+def error_for_client(error: pb.Error) -> ApiError:
+    """The worker's error as the API tells it."""
+    param = _PARAMS.get(error.field, error.field) or None
+    match error.code:
+        case pb.ERROR_CODE_INVALID_ARGUMENT:
+            return InvalidRequest(error.message, param=param)
+        case pb.ERROR_CODE_CONTEXT_LENGTH_EXCEEDED:
+            return ContextLengthExceeded(error.message, param=param)
+        case pb.ERROR_CODE_UNAVAILABLE:
+            return Unavailable(error.message, headers={"Retry-After": "1"})
+        case pb.ERROR_CODE_OVERLOADED:
+            return Overloaded(error.message, headers={"Retry-After": "1"})
+        case _:
+            return InternalError(error.message or "The worker failed this request.")
+
+
+def failure_of(finish: pb.RowFinish) -> ApiError | None:
+    """The error that ended a row, if one did."""
+    if finish.reason != pb.FINISH_REASON_ERROR:
+        return None
+    return error_for_client(finish.error)

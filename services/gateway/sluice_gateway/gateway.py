@@ -1,0 +1,68 @@
+"""The parts of one gateway, built once and handed down; there are no globals."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from sluice_gateway.admission import Admission
+from sluice_gateway.discovery import Discovery
+from sluice_gateway.keys import ApiKeys
+from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.routing import Router
+from sluice_gateway.settings import Settings, split_addresses
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What the routes work with."""
+
+    settings: Settings
+    router: Router
+    admission: Admission
+    keys: ApiKeys
+    metrics: GatewayMetrics
+    prompt_threads: ThreadPoolExecutor
+
+    @classmethod
+    def build(cls, settings: Settings) -> Gateway:
+        """All parts, not yet running."""
+        targets = split_addresses(settings.worker_addresses)
+        discovery = Discovery(targets, settings.dns_refresh_seconds)
+        router = Router(discovery, socket.gethostname(), settings.worker_silence_seconds)
+        metrics = GatewayMetrics()
+        metrics.watch_workers(lambda: _count_workers(router))
+        return cls(
+            settings=settings,
+            router=router,
+            admission=Admission(settings.queue_max),
+            keys=ApiKeys(settings.api_keys_file),
+            metrics=metrics,
+            prompt_threads=ThreadPoolExecutor(settings.prompt_threads, "prompt"),
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Connected to the workers while entered."""
+        try:
+            async with self.router.running():
+                yield
+        finally:
+            self.prompt_threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _count_workers(router: Router) -> dict[tuple[str, str], int]:
+    return Counter((worker.model_name or "_unknown", worker.state) for worker in router.connections)
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves this request."""
+    gateway = request.app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway

@@ -1,0 +1,98 @@
+"""A request's rows while workers generate them: filled by sessions, drained by an exchange."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sluice.worker.v1 import worker_pb2 as pb
+
+from sluice_gateway.errors import ApiError
+from sluice_gateway.output import TokenScore
+
+
+class Signal:
+    """Wakes the one consumer of a request. Any number of wakes between two waits are one."""
+
+    __slots__ = ("_fresh", "_waiter")
+
+    def __init__(self) -> None:
+        self._fresh = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """Let the consumer go on. Called by the session's reader, on the same loop."""
+        self._fresh = True
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when there was a wake since the last call."""
+        if not self._fresh:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._fresh = False
+
+
+class Row:
+    """One sequence of a request. ``ids`` is all that was generated so far.
+
+    The prompt and ``ids`` are all that another worker would need to go on. ``logprobs`` is
+    parallel to ``ids`` when they were asked for, else empty.
+    """
+
+    __slots__ = ("finish", "generation", "ids", "logprobs", "seed", "signal", "start")
+
+    def __init__(self, generation: Generation, seed: int, signal: Signal) -> None:
+        self.generation = generation
+        self.seed = seed
+        self.signal = signal
+        self.ids: list[int] = []
+        self.logprobs: list[TokenScore] = []
+        self.start: pb.RowStart | None = None
+        self.finish: pb.RowFinish | None = None
+
+
+class Generation:
+    """One prompt and its rows, on one worker. The consumer sees new tokens in ``Row.ids``."""
+
+    __slots__ = ("_answered", "failure", "prompt_ids", "request_id", "rows", "sampling", "signal")
+
+    def __init__(
+        self,
+        prompt_ids: list[int],
+        sampling: pb.SamplingParams,
+        seeds: list[int],
+        signal: Signal,
+        request_id: str = "",
+    ) -> None:
+        self.prompt_ids = prompt_ids
+        self.sampling = sampling
+        self.signal = signal
+        self.request_id = request_id
+        self.rows = [Row(self, seed, signal) for seed in seeds]
+        self.failure: ApiError | None = None
+        self._answered = asyncio.Event()
+
+    async def admission(self) -> None:
+        """Return when the worker has taken the request. Raises the ApiError if it did not."""
+        await self._answered.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    def forget_refusal(self) -> None:
+        """Make ready for another worker, after one that refused."""
+        self.failure = None
+        self._answered.clear()
+
+    def admit(self) -> None:
+        """The worker has taken the request."""
+        self._answered.set()
+
+    def fail(self, failure: ApiError) -> None:
+        """End all rows that have not ended."""
+        self.failure = failure
+        self._answered.set()
+        self.signal.wake()

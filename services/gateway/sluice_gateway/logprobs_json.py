@@ -1,0 +1,50 @@
+"""Log-probabilities in OpenAI's two shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sluice_gateway.output.logprobs import TokenLogprob
+
+
+def chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """The ``logprobs`` of a chat choice."""
+    content = [
+        {
+            **_token(entry.raw, entry.logprob),
+            "top_logprobs": [_token(top.raw, top.logprob) for top in entry.top],
+        }
+        for entry in entries
+    ]
+    return {"content": content, "refusal": None}
+
+
+def completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """The ``logprobs`` of a completion choice. A top map also has the token that was drawn."""
+    return {
+        "tokens": [_name(entry.raw) for entry in entries],
+        "token_logprobs": [entry.logprob for entry in entries],
+        "top_logprobs": [_top(entry) for entry in entries],
+        "text_offset": [entry.offset for entry in entries],
+    }
+
+
+def _token(raw: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": raw.decode(errors="replace"), "logprob": logprob, "bytes": list(raw)}
+
+
+def _top(entry: TokenLogprob) -> dict[str, float]:
+    top = {_name(one.raw): one.logprob for one in entry.top}
+    return {**top, _name(entry.raw): entry.logprob}
+
+
+def _name(raw: bytes) -> str:
+    """The token as text; one that is no text by its bytes, as OpenAI names it.
+
+    As U+FFFD several of them would be one key of a map.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)

@@ -1,0 +1,89 @@
+"""The gateway's Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+FIRST_TOKEN_BUCKETS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+    *(20, 40, 80, 160, 640, 2560),
+)
+SECONDS_BUCKETS = (
+    *(0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60),
+    *(120, 240, 480, 960, 1920, 7680),
+)
+
+
+class _Workers(Collector):
+    """Workers by model and state, counted at each scrape."""
+
+    def __init__(self, count: Callable[[], dict[tuple[str, str], int]]) -> None:
+        self._count = count
+
+    def collect(self) -> list[Metric]:
+        """The gauge ``sluice_workers``."""
+        family = GaugeMetricFamily(
+            "sluice_workers", "Workers by model and state.", labels=("model_name", "state")
+        )
+        for labels, number in self._count().items():
+            family.add_metric(labels, number)
+        return [family]
+
+
+class GatewayMetrics:
+    """What one gateway counts. ``model_name`` is a model served, never a client's text."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        model = ("model_name",)
+        self.time_to_first_token = Histogram(
+            "sluice_time_to_first_token_seconds",
+            "From the request's arrival to its first token.",
+            model,
+            buckets=FIRST_TOKEN_BUCKETS,
+            registry=self.registry,
+        )
+        self.e2e_latency = Histogram(
+            "sluice_e2e_request_latency_seconds",
+            "From the request's arrival to its last byte.",
+            model,
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.success = self._counter(
+            "sluice_request_success", "Choices that ended well.", (*model, "finished_reason")
+        )
+        self.http_requests = self._counter(
+            "sluice_http_requests", "HTTP requests answered.", ("route", "status")
+        )
+        self.rejected = self._counter(
+            "sluice_requests_rejected", "Requests refused before any token.", ("reason",)
+        )
+        self.prompt_tokens = self._counter("sluice_gateway_prompt_tokens", "Prompt tokens.", model)
+        self.generation_tokens = self._counter(
+            "sluice_gateway_generation_tokens", "Tokens sent to clients.", model
+        )
+        self.disconnects = self._counter(
+            "sluice_client_disconnects", "Clients that left before the end.", ()
+        )
+        self.streams_active = Gauge(
+            "sluice_streams_active", "Answers under way.", registry=self.registry
+        )
+
+    def _counter(self, name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(name, help_text, labels, registry=self.registry)
+
+    def watch_workers(self, count: Callable[[], dict[tuple[str, str], int]]) -> None:
+        """Take the number of workers by (model_name, state) from ``count`` at each scrape."""
+        self.registry.register(_Workers(count))
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

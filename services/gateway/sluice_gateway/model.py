@@ -1,0 +1,89 @@
+"""A served model, as the text side of the gateway knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sluice_gateway.template import ChatTemplate
+from sluice_gateway.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDefaults:
+    """What the model's author set in generation_config.json; None where nothing was said."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a worker says about its model.
+
+    ``max_model_len`` and ``vocab_size`` are in tokens; every token id is below ``vocab_size``.
+    """
+
+    name: str
+    max_model_len: int
+    vocab_size: int
+    fingerprint: str = ""
+    tokenizer_hash: str = ""
+    eos_token_ids: tuple[int, ...] = ()
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+    created: int = 0
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model with its tokenizer and chat template. Immutable, safe to use from any thread."""
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    eos_token_ids: frozenset[int]
+
+    @classmethod
+    def build(cls, info: ModelInfo, files: Mapping[str, bytes]) -> ServedModel:
+        """Load the tokenizer files. Takes up to a second for a large vocabulary.
+
+        Raises ValueError when they are missing or broken. A broken chat template is no such
+        error: the model can still complete plain text.
+        """
+        tokenizer = Tokenizer.from_files(files)
+        return cls(
+            info=info,
+            tokenizer=tokenizer,
+            template=ChatTemplate.from_files(files),
+            eos_token_ids=frozenset(info.eos_token_ids),
+        )
+
+    @property
+    def name(self) -> str:
+        """The name under which the model is served."""
+        return self.info.name
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self.info.max_model_len
+
+    @property
+    def vocab_size(self) -> int:
+        """The width of the logits."""
+        return self.info.vocab_size
+
+    def serves_same_as(self, other: ServedModel) -> bool:
+        """Whether a row begun on one may go on on the other: same name, ids and limits."""
+        mine, theirs = self.info, other.info
+        return (
+            mine.name == theirs.name
+            and mine.fingerprint == theirs.fingerprint
+            and mine.tokenizer_hash == theirs.tokenizer_hash
+            and mine.max_model_len == theirs.max_model_len
+            and mine.vocab_size == theirs.vocab_size
+        )

@@ -1,0 +1,229 @@
+"""From a validated request to the token ids of its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sluice_gateway.conversation import template_messages
+from sluice_gateway.errors import ContextLengthExceeded, InvalidRequest
+from sluice_gateway.model import ServedModel
+from sluice_gateway.schema.chat import ChatRequest, Conversation
+from sluice_gateway.schema.completions import DEFAULT_MAX_TOKENS, CompletionRequest
+from sluice_gateway.schema.sampling import SamplingRequest
+from sluice_gateway.schema.tokenize import DetokenizeRequest, TokenizeRequest
+from sluice_gateway.shield import Shield, map_strings, strings_of
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt that fits the model.
+
+    ``ids``: at least one, each below the model's vocabulary size. ``max_tokens``: the most that
+    may be generated, at least 1; both together are within the context. ``text``: what ``echo``
+    gives back, empty if it was not asked for.
+    """
+
+    ids: list[int]
+    max_tokens: int
+    text: str = ""
+
+
+class PromptBuilder:
+    """Builds prompts for one model. Does no I/O, but may compute for long: call it in a thread."""
+
+    def __init__(
+        self, model: ServedModel, *, template_variables: frozenset[str] = frozenset()
+    ) -> None:
+        """``template_variables``: the names that clients may set by chat_template_kwargs."""
+        self._model = model
+        self._allowed = template_variables
+
+    def chat(self, request: ChatRequest) -> Prompt:
+        """The prompt of a conversation.
+
+        Raises InvalidRequest, ContextLengthExceeded among them; so do all methods.
+        """
+        self._check_token_ids(request)
+        ids = self._conversation_ids(request)
+        limit = self._limit(len(ids), request, request.token_limit, "messages")
+        return Prompt(self._checked(ids, "messages"), limit)
+
+    def completions(self, request: CompletionRequest) -> list[Prompt]:
+        """The prompts of a completion request, in order."""
+        self._check_token_ids(request)
+        several = len(request.prompts) > 1
+        return [
+            self._completion(request, prompt, f"prompt[{place}]" if several else "prompt")
+            for place, prompt in enumerate(request.prompts)
+        ]
+
+    def tokenize(self, request: TokenizeRequest) -> list[int]:
+        """The ids of a text, as /v1/completions would take it, or of a conversation."""
+        special = request.add_special_tokens
+        if request.prompt is None:
+            return self._conversation_ids(request, bounded=False, special=special is True)
+        return self._model.tokenizer.encode(request.prompt, add_special_tokens=special is not False)
+
+    def detokenize(self, request: DetokenizeRequest) -> str:
+        """The ids' text, special tokens included."""
+        self._checked(request.tokens, "tokens")
+        return self._model.tokenizer.decode(request.tokens, skip_special_tokens=False)
+
+    def _completion(
+        self, request: CompletionRequest, prompt: str | list[int], param: str
+    ) -> Prompt:
+        tokenizer = self._model.tokenizer
+        if isinstance(prompt, str):
+            self._check_least(prompt, param)
+            ids = tokenizer.encode(prompt, add_special_tokens=True)
+        else:
+            ids = prompt
+        left = max(1, self._model.max_model_len - len(ids))
+        asked = request.token_limit or min(DEFAULT_MAX_TOKENS, left)
+        limit = self._limit(len(ids), request, asked, param)
+        self._checked(ids, param)
+        if not request.echo:
+            return Prompt(ids, limit)
+        text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
+        return Prompt(ids, limit, text)
+
+    def _conversation_ids(
+        self, request: Conversation, *, bounded: bool = True, special: bool = False
+    ) -> list[int]:
+        model = self._model
+        text, shield = self._render(request)
+        if bounded:
+            self._check_least(text, "messages")
+        if shield is None:
+            return model.tokenizer.encode(text, add_special_tokens=special)
+        ids = model.tokenizer.encode_covered(text, shield.uncover)
+        if special:
+            # Around a text the tokenizer adds the same as around no text.
+            around = model.tokenizer.encode("", add_special_tokens=True)
+            ids = [*around[:1], *ids, *around[1:]]
+        return ids
+
+    def _render(self, request: Conversation) -> tuple[str, Shield | None]:
+        model, template = self._model, self._model.template
+        messages: Any = template_messages(
+            request.messages,
+            content=template.format(),
+            knows_developer=template.mentions("developer"),
+        )
+        variables: Any = self._variables(request)
+        strings = [*strings_of(messages), *strings_of(variables)]
+        special_text = model.tokenizer.special_text
+        covers = any(special_text(text) for text in strings)
+        shield = Shield(strings, special_text)
+        if covers:
+            messages = map_strings(messages, shield.cover)
+            variables = map_strings(variables, shield.cover)
+        end = shield.take()
+        if request.continue_final_message:
+            _mark_end(messages[-1], end)
+        text = template.render(
+            messages, add_generation_prompt=request.opens_answer, variables=variables
+        )
+        if request.continue_final_message:
+            text = _cut(text, end)
+        return text, shield if covers else None
+
+    def _variables(self, request: Conversation) -> dict[str, Any]:
+        variables = dict(request.chat_template_kwargs or {})
+        for name in variables:
+            if name not in self._allowed:
+                known = ", ".join(sorted(self._allowed)) or "none"
+                raise InvalidRequest(
+                    f"'chat_template_kwargs.{name}' may not be set. Allowed: {known}.",
+                    param=f"chat_template_kwargs.{name}",
+                    code="unsupported_parameter",
+                )
+        return variables
+
+    def _limit(self, size: int, request: SamplingRequest, asked: int | None, param: str) -> int:
+        """The most tokens that may be generated after ``size`` tokens of prompt."""
+        longest, where = self._model.max_model_len, param.partition("[")[0]
+        if size + (asked or 1) > longest:
+            wanted = (
+                f"you requested {size + asked} tokens ({size} in the {where}, {asked} in the"
+                f" completion). Please reduce the length of the {where} or completion."
+                if asked and size < longest
+                else f"your {where} resulted in {size} tokens, which leaves no room for a"
+                f" completion. Please reduce the length of the {where}."
+            )
+            raise ContextLengthExceeded(_too_long(longest, wanted), param=param)
+        limit = asked or longest - size
+        if request.min_tokens and request.min_tokens > limit:
+            raise InvalidRequest(
+                f"'min_tokens' is {request.min_tokens}, but at most {limit} tokens can be"
+                " generated.",
+                param="min_tokens",
+            )
+        return limit
+
+    def _check_least(self, text: str, param: str) -> None:
+        least = self._model.tokenizer.least_tokens(text)
+        if least > self._model.max_model_len:
+            where = param.partition("[")[0]
+            raise ContextLengthExceeded(
+                _too_long(
+                    self._model.max_model_len,
+                    f"your {where} would result in at least {least} tokens. Please reduce the"
+                    f" length of the {where}.",
+                ),
+                param=param,
+            )
+
+    def _checked(self, ids: list[int], param: str) -> list[int]:
+        if not ids:
+            raise InvalidRequest("The prompt is empty: give at least one token.", param=param)
+        if max(ids) >= self._model.vocab_size:
+            raise InvalidRequest(
+                f"The token id {max(ids)} is outside of the model's vocabulary of"
+                f" {self._model.vocab_size} tokens.",
+                param=param,
+            )
+        return ids
+
+    def _check_token_ids(self, request: SamplingRequest) -> None:
+        """No id beyond the logits may reach a worker: it would read or write other rows."""
+        named: list[tuple[str, Iterable[int]]] = [
+            ("logit_bias", request.logit_bias or ()),
+            ("allowed_token_ids", request.allowed_token_ids or ()),
+            ("stop_token_ids", request.stop_token_ids or ()),
+        ]
+        for param, ids in named:
+            largest = max(ids, default=0)
+            if largest >= self._model.vocab_size:
+                raise InvalidRequest(
+                    f"'{param}' has the token id {largest}, which is outside of the model's"
+                    f" vocabulary of {self._model.vocab_size} tokens.",
+                    param=param,
+                )
+
+
+def _too_long(longest: int, rest: str) -> str:
+    return f"This model's maximum context length is {longest} tokens. However, {rest}"
+
+
+def _mark_end(message: dict[str, Any], end: str) -> None:
+    # The space tells later whether the template cut whitespace off the end.
+    content = message["content"]
+    if isinstance(content, list):
+        content[-1]["text"] += end + " "
+    else:
+        message["content"] = content + end + " "
+
+
+def _cut(text: str, end: str) -> str:
+    """The text up to where the final message's content ended, as Hugging Face cuts it."""
+    before, mark, after = text.rpartition(end)
+    if not mark:
+        raise InvalidRequest(
+            "The model's chat template does not show the final message, so that it cannot be"
+            " continued.",
+            param="continue_final_message",
+        )
+    return before if after.startswith(" ") else before.rstrip()

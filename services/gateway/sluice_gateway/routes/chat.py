@@ -1,0 +1,89 @@
+"""``/v1/chat/completions``."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+
+from sluice_gateway.answer import ChatAnswer
+from sluice_gateway.asking import (
+    Asked,
+    fingerprint_of,
+    in_prompt_thread,
+    now,
+    parse_body,
+    prompt_builder,
+)
+from sluice_gateway.chunks import ChatChunks
+from sluice_gateway.exchange import Exchange
+from sluice_gateway.prompt import Prompt
+from sluice_gateway.schema.chat import ChatRequest
+from sluice_gateway.streaming import StreamResponse, WholeResponse
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(request: Request) -> Response:
+    """Answer a conversation, streaming or whole."""
+    asked = Asked.of(request)
+    chat = await parse_body(request, ChatRequest)
+    model = asked.gateway.router.model(chat.model)
+    builder = prompt_builder(asked.gateway, model)
+    prompt = await in_prompt_thread(asked.gateway, partial(builder.chat, chat))
+    exchange = asked.exchange(model, chat, [prompt])
+    if chat.stream:
+        return _stream(asked, chat, exchange, prompt)
+    return _whole(asked, chat, exchange, prompt)
+
+
+def _response_id() -> str:
+    return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def _stream(
+    asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt
+) -> StreamResponse:
+    model = exchange.model
+    chunks = ChatChunks(
+        _response_id(),
+        now(),
+        model.name,
+        fingerprint_of(model),
+        choices=chat.n,
+        include_usage=chat.include_usage,
+        service_tier=chat.service_tier,
+        token_ids=chat.return_token_ids,
+    )
+    prompt_ids = prompt.ids if chat.return_token_ids else None
+    usage = exchange.usage if chat.continuous_usage else None
+    roles = [
+        chunks.role(index, prompt_ids if index == 0 else None, usage) for index in range(chat.n)
+    ]
+    return StreamResponse(
+        exchange,
+        asked.gateway,
+        chunks,
+        b"".join(roles),
+        include_usage=chat.include_usage,
+        continuous_usage=chat.continuous_usage,
+    )
+
+
+def _whole(
+    asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt
+) -> WholeResponse:
+    answer = ChatAnswer(
+        _response_id(),
+        now(),
+        exchange.model.name,
+        fingerprint_of(exchange.model),
+        choices=chat.n,
+        logprobs=chat.top_count is not None,
+        service_tier=chat.service_tier,
+        token_ids=chat.return_token_ids,
+        prompt_ids=[prompt.ids] if chat.return_token_ids else None,
+    )
+    return WholeResponse(exchange, asked.gateway, answer)

@@ -1,0 +1,101 @@
+"""``/v1/completions``."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+
+from sluice_gateway.answer import CompletionAnswer
+from sluice_gateway.asking import (
+    Asked,
+    fingerprint_of,
+    in_prompt_thread,
+    now,
+    parse_body,
+    prompt_builder,
+)
+from sluice_gateway.chunks import CompletionChunks
+from sluice_gateway.exchange import Exchange
+from sluice_gateway.prompt import Prompt
+from sluice_gateway.schema.completions import CompletionRequest
+from sluice_gateway.streaming import StreamResponse, WholeResponse
+
+router = APIRouter()
+
+
+@router.post("/v1/completions")
+async def completions(request: Request) -> Response:
+    """Go on with one or several prompts, streaming or whole."""
+    asked = Asked.of(request)
+    completion = await parse_body(request, CompletionRequest)
+    model = asked.gateway.router.model(completion.model)
+    builder = prompt_builder(asked.gateway, model)
+    prompts = await in_prompt_thread(asked.gateway, partial(builder.completions, completion))
+    exchange = asked.exchange(model, completion, prompts)
+    # Choice i * n + j is row j of prompt i.
+    by_choice = [prompt for prompt in prompts for _ in range(completion.n)]
+    if completion.stream:
+        return _stream(asked, completion, exchange, by_choice)
+    return _whole(asked, completion, exchange, by_choice)
+
+
+def _response_id() -> str:
+    return f"cmpl-{secrets.token_hex(12)}"
+
+
+def _stream(
+    asked: Asked, completion: CompletionRequest, exchange: Exchange, prompts: list[Prompt]
+) -> StreamResponse:
+    model = exchange.model
+    chunks = CompletionChunks(
+        _response_id(),
+        now(),
+        model.name,
+        fingerprint_of(model),
+        choices=len(prompts),
+        include_usage=completion.include_usage,
+        service_tier=completion.service_tier,
+        token_ids=completion.return_token_ids,
+    )
+    opening = b""
+    if completion.echo or completion.return_token_ids:
+        usage = exchange.usage if completion.continuous_usage else None
+        opening = b"".join(
+            chunks.opening(
+                index,
+                prompt.text,
+                prompt.ids if completion.return_token_ids else None,
+                usage,
+            )
+            for index, prompt in enumerate(prompts)
+        )
+    return StreamResponse(
+        exchange,
+        asked.gateway,
+        chunks,
+        opening,
+        include_usage=completion.include_usage,
+        continuous_usage=completion.continuous_usage,
+    )
+
+
+def _whole(
+    asked: Asked, completion: CompletionRequest, exchange: Exchange, prompts: list[Prompt]
+) -> WholeResponse:
+    answer = CompletionAnswer(
+        _response_id(),
+        now(),
+        exchange.model.name,
+        fingerprint_of(exchange.model),
+        choices=len(prompts),
+        logprobs=completion.top_count is not None,
+        service_tier=completion.service_tier,
+        token_ids=completion.return_token_ids,
+        prompt_ids=[prompt.ids for prompt in prompts] if completion.return_token_ids else None,
+    )
+    if completion.echo:
+        for index, prompt in enumerate(prompts):
+            answer.echo(index, prompt.text)
+    return WholeResponse(exchange, asked.gateway, answer)

@@ -1,0 +1,88 @@
+"""Whether the gateway lives, can serve, and how its models and workers are; and its metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from sluice_gateway import __version__
+from sluice_gateway.connection import WorkerConnection
+from sluice_gateway.gateway import Gateway, gateway_of
+from sluice_gateway.metrics import CONTENT_TYPE
+
+router = APIRouter()
+
+
+@router.get("/health")
+async def health(request: Request) -> JSONResponse:
+    """All models and workers with their state: 200 when a model is ready, else 503."""
+    gateway = gateway_of(request)
+    models = [_model(gateway, name) for name in gateway.router.model_names()]
+    ready = any(model["state"] == "ready" for model in models)
+    body = {
+        "status": _status(gateway, ready=ready),
+        "version": __version__,
+        "models": models,
+        "workers": [_worker(worker) for worker in gateway.router.connections],
+    }
+    return JSONResponse(body, 200 if ready and not gateway.admission.draining else 503)
+
+
+def _status(gateway: Gateway, *, ready: bool) -> str:
+    if gateway.admission.draining:
+        return "draining"
+    if ready:
+        return "ok"
+    return "waiting for a model" if gateway.router.model_names() else "waiting for a worker"
+
+
+def _model(gateway: Gateway, name: str) -> dict[str, Any]:
+    workers = [worker for worker in gateway.router.connections if worker.model_name == name]
+    ready = [worker for worker in workers if worker.ready]
+    states = sorted({worker.state for worker in workers})
+    return {
+        "id": name,
+        "state": "ready" if ready else ", ".join(states),
+        "workers_ready": len(ready),
+        "workers": len(workers),
+        "max_model_len": ready[0].model.max_model_len if ready and ready[0].model else None,
+    }
+
+
+def _worker(worker: WorkerConnection) -> dict[str, Any]:
+    status = worker.status
+    silent_for = worker.silent_for
+    return {
+        "address": worker.address,
+        "state": worker.state,
+        "message": worker.trouble or None,
+        "model": worker.model_name,
+        "rows_running": status.rows_running if status else None,
+        "rows_waiting": status.rows_waiting if status else None,
+        "batch_max": status.batch_max if status else None,
+        "kv_cache_usage": round(status.kv_cache_usage, 4) if status else None,
+        "last_heard_seconds_ago": None if silent_for is None else round(silent_for, 1),
+    }
+
+
+@router.get("/health/live")
+async def live() -> JSONResponse:
+    """200 while the process runs its event loop."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> JSONResponse:
+    """200 while requests are taken, whether or not a model is loaded; 503 when draining."""
+    if gateway_of(request).admission.draining:
+        return JSONResponse({"status": "draining"}, 503)
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    exposition = gateway_of(request).metrics.exposition()
+    return Response(exposition, media_type=None, headers={"content-type": CONTENT_TYPE})

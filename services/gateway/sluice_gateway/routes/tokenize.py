@@ -1,0 +1,37 @@
+"""``/tokenize`` and ``/detokenize``: between text and token ids, as the model's tokenizer has it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from sluice_gateway.asking import in_prompt_thread, parse_body, prompt_builder
+from sluice_gateway.gateway import gateway_of
+from sluice_gateway.schema.tokenize import DetokenizeRequest, TokenizeRequest
+
+router = APIRouter()
+
+
+@router.post("/tokenize")
+async def tokenize(request: Request) -> JSONResponse:
+    """The token ids of a text or of a conversation."""
+    gateway = gateway_of(request)
+    asked = await parse_body(request, TokenizeRequest)
+    model = gateway.router.model(asked.model)
+    build = partial(prompt_builder(gateway, model).tokenize, asked)
+    ids = await in_prompt_thread(gateway, build)
+    return JSONResponse(
+        {"count": len(ids), "max_model_len": model.max_model_len, "tokens": ids}
+    )
+
+
+@router.post("/detokenize")
+async def detokenize(request: Request) -> JSONResponse:
+    """The text of token ids."""
+    gateway = gateway_of(request)
+    asked = await parse_body(request, DetokenizeRequest)
+    model = gateway.router.model(asked.model)
+    build = partial(prompt_builder(gateway, model).detokenize, asked)
+    return JSONResponse({"prompt": await in_prompt_thread(gateway, build)})

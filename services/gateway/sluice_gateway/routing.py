@@ -1,0 +1,159 @@
+"""Which worker serves a request: the workers there are, and the least loaded of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterator, Collection, Iterable
+
+from sluice_gateway.connection import WorkerConnection
+from sluice_gateway.discovery import Discovery
+from sluice_gateway.errors import InvalidRequest, ModelNotFound, Unavailable
+from sluice_gateway.model import ServedModel
+from sluice_gateway.model_fetch import ModelFetcher
+
+log = logging.getLogger(__name__)
+
+_RETRY_SOON = {"Retry-After": "2"}
+
+
+class Router:
+    """Knows the workers and picks among them. Lives on the event loop's thread."""
+
+    def __init__(self, discovery: Discovery, gateway_name: str, silence_seconds: float) -> None:
+        self._discovery = discovery
+        self._gateway_name = gateway_name
+        self._silence_seconds = silence_seconds
+        self._fetcher = ModelFetcher()
+        self._connections: dict[str, WorkerConnection] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turn = itertools.count()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Router]:
+        """Keeps connections to all workers while entered."""
+        discovering = asyncio.create_task(self._discover())
+        try:
+            yield self
+        finally:
+            tasks = [discovering, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _discover(self) -> None:
+        async for addresses in self._discovery.changes():
+            for address in addresses - self._connections.keys():
+                self._connect(address)
+            for address in self._connections.keys() - addresses:
+                log.info("worker %s is gone from the addresses", address)
+                self._tasks.pop(address).cancel()
+                del self._connections[address]
+
+    def _connect(self, address: str) -> None:
+        connection = WorkerConnection(
+            address, self._gateway_name, self._silence_seconds, self._fetcher
+        )
+        self._connections[address] = connection
+        self._tasks[address] = asyncio.create_task(connection.run())
+
+    @property
+    def connections(self) -> list[WorkerConnection]:
+        """All workers, by address."""
+        return [self._connections[address] for address in sorted(self._connections)]
+
+    def model_names(self) -> list[str]:
+        """The models that workers serve or are about to serve, each once."""
+        return sorted({name for worker in self.connections if (name := worker.model_name)})
+
+    def ready_models(self) -> list[ServedModel]:
+        """The models that can be served now, each name once."""
+        by_name = {worker.model.name: worker.model for worker in self._ready() if worker.model}
+        return [by_name[name] for name in sorted(by_name)]
+
+    def _ready(self) -> Iterable[WorkerConnection]:
+        return (worker for worker in self.connections if worker.ready)
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model of that name, or the only one there is.
+
+        Raises ModelNotFound, Unavailable while it is on its way, InvalidRequest when ``name``
+        is None and several models are served.
+        """
+        name = name or self._only_name()
+        for worker in self._ready():
+            if worker.model and worker.model.name == name:
+                return worker.model
+        raise self.why_not(name)
+
+    def _only_name(self) -> str:
+        names = self.model_names()
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise Unavailable("No worker has been reached yet.", headers=_RETRY_SOON)
+        raise InvalidRequest(
+            f"Several models are served: name one of {', '.join(names)}.",
+            param="model",
+            code="missing_required_parameter",
+        )
+
+    def why_not(self, name: str) -> ModelNotFound | Unavailable:
+        """Why the model of that name cannot be served now."""
+        workers = [worker for worker in self.connections if worker.model_name == name]
+        if workers:
+            return _not_ready(name, workers)
+        known = ", ".join(self.model_names())
+        if not known:
+            return Unavailable("No worker has been reached yet.", headers=_RETRY_SOON)
+        return ModelNotFound(
+            f"The model `{name}` does not exist. Models served: {known}.", param="model"
+        )
+
+    def pick(
+        self, model: ServedModel, but_not: Collection[WorkerConnection] = ()
+    ) -> WorkerConnection | None:
+        """The least loaded worker of ``model``; equals take turns. None when there is none."""
+        workers = [
+            worker
+            for worker in self._ready()
+            if worker.model and _same(worker.model, model) and worker not in but_not
+        ]
+        if not workers:
+            return None
+        least = min(worker.load for worker in workers)
+        candidates = [worker for worker in workers if worker.load == least]
+        return candidates[next(self._turn) % len(candidates)]
+
+    def capacity(self, model: ServedModel) -> int:
+        """Rows that the workers of ``model`` compute at once."""
+        return sum(
+            worker.status.batch_max
+            for worker in self._ready()
+            if worker.status and worker.model and worker.model.name == model.name
+        )
+
+
+def _same(one: ServedModel, other: ServedModel) -> bool:
+    """Whether a prompt made for one may go to a worker of the other."""
+    return (one.name, one.info.tokenizer_hash, one.max_model_len) == (
+        other.name,
+        other.info.tokenizer_hash,
+        other.max_model_len,
+    )
+
+
+def _not_ready(name: str, workers: list[WorkerConnection]) -> Unavailable:
+    states = sorted({worker.state for worker in workers})
+    if states == ["lost"]:
+        message = f"The model `{name}` has lost its workers; they are being reconnected."
+        return Unavailable(message, headers=_RETRY_SOON)
+    if states == ["failed"]:
+        return Unavailable(f"The model `{name}` failed to load: {workers[0].trouble}")
+    return Unavailable(
+        f"The model `{name}` is not ready yet: {', '.join(states)}.",
+        code="model_loading",
+        headers=_RETRY_SOON,
+    )

@@ -1,0 +1,82 @@
+"""Requests of /v1/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, cast
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from sluice_gateway.schema.sampling import CHOICES_MAX, SamplingRequest, TokenId
+from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, UNSUPPORTED, refuse
+
+DEFAULT_MAX_TOKENS = 16
+LOGPROBS_MAX = 5
+PROMPT_IDS_MAX = 4_000_000
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<text>"
+    if not isinstance(value, list):
+        return None
+    if not value or isinstance(value[0], str):
+        return "<texts>"
+    return "<lists>" if isinstance(value[0], list) else "<ids>"
+
+
+Ids = Annotated[list[TokenId], Field(min_length=1, max_length=PROMPT_IDS_MAX)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=CHOICES_MAX)]
+IdLists = Annotated[list[Ids], Field(min_length=1, max_length=CHOICES_MAX)]
+PromptField = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[Texts, Tag("<texts>")]
+    | Annotated[Ids, Tag("<ids>")]
+    | Annotated[IdLists, Tag("<lists>")],
+    Discriminator(
+        _kind,
+        custom_error_type=INVALID_TYPE,
+        custom_error_message="Expected a string, a list of strings, or token ids.",
+    ),
+]
+
+
+class CompletionRequest(SamplingRequest):
+    """A validated request for completions."""
+
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
+        {**SamplingRequest.unsupported, "add_special_tokens": (True,), "suffix": ("",)}
+    )
+
+    prompt: PromptField
+    best_of: Annotated[int, Field(ge=1, le=CHOICES_MAX)] | None = None
+    echo: bool = False
+    logprobs: Annotated[int, Field(ge=0, le=LOGPROBS_MAX)] | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, each as text or as token ids."""
+        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return cast("list[str | list[int]]", self.prompt)
+
+    @property
+    def top_count(self) -> int | None:
+        """See SamplingRequest."""
+        return self.logprobs
+
+    @model_validator(mode="after")
+    def _bounded(self) -> CompletionRequest:
+        if self.best_of is not None and self.best_of != self.n:
+            if self.best_of < self.n:
+                refuse(INVALID, "'best_of' must not be below 'n'.", "best_of")
+            refuse(UNSUPPORTED, "This server does not support 'best_of' above 'n'.", "best_of")
+        if self.echo and self.logprobs is not None:
+            message = "This server does not support 'echo' together with 'logprobs'."
+            refuse(UNSUPPORTED, message, "echo")
+        choices = len(self.prompts) * self.n
+        if choices > CHOICES_MAX:
+            message = f"Expected at most {CHOICES_MAX} choices, but prompts times n is {choices}."
+            refuse(INVALID, message, "n")
+        return self

@@ -1,0 +1,200 @@
+"""One live session with one worker. When it breaks it is over; the connection opens another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+import grpc
+from sluice.worker.v1 import worker_pb2 as pb
+from sluice.worker.v1 import worker_pb2_grpc
+
+from sluice_gateway import PROTOCOL_VERSION
+from sluice_gateway.errors import Unavailable
+from sluice_gateway.failures import error_for_client
+from sluice_gateway.generation import Generation, Row
+
+log = logging.getLogger(__name__)
+
+WORKER_LOST = "The worker that generated this answer was lost. Please send the request again."
+
+
+class SessionBroken(Exception):
+    """The session ended; the message says why."""
+
+
+class WorkerSession:
+    """Rows of this gateway on one worker. Lives on the event loop's thread."""
+
+    def __init__(self, gateway_name: str, silence_seconds: float) -> None:
+        self._gateway_name = gateway_name
+        self._silence_seconds = silence_seconds
+        self._outgoing: asyncio.Queue[pb.SessionRequest] = asyncio.Queue()
+        self._row_ids = itertools.count(1)
+        self._rows: dict[int, Row] = {}
+        self._last_heard = time.monotonic()
+        self._open = True
+        self.instance = ""
+        self.software_version = ""
+
+    @property
+    def row_count(self) -> int:
+        """Rows of this gateway under way on the worker."""
+        return len(self._rows)
+
+    async def run(
+        self,
+        stub: worker_pb2_grpc.WorkerServiceAsyncStub,
+        on_status: Callable[[pb.Status], None],
+    ) -> None:
+        """Open the session and read it until it breaks. Always raises SessionBroken."""
+        call = stub.Session(self._requests(), wait_for_ready=False)
+        watchdog = asyncio.create_task(self._watch_silence(call))
+        reason = "the worker closed the session"
+        try:
+            while isinstance(frame := await call.read(), pb.SessionResponse):
+                self._last_heard = time.monotonic()
+                self._on_frame(frame, on_status)
+        except grpc.aio.AioRpcError as error:
+            reason = error.details() or str(error.code())
+        except asyncio.CancelledError:
+            if not watchdog.done():
+                raise
+            reason = f"the worker said nothing for {self._silence_seconds} s"
+        finally:
+            watchdog.cancel()
+            call.cancel()
+            self._close()
+        raise SessionBroken(reason)
+
+    async def _requests(self) -> AsyncIterator[pb.SessionRequest]:
+        hello = pb.Hello(protocol_version=PROTOCOL_VERSION, gateway=self._gateway_name)
+        yield pb.SessionRequest(hello=hello)
+        while True:
+            yield await self._outgoing.get()
+
+    async def _watch_silence(self, call: grpc.aio.Call) -> None:
+        while (left := self._last_heard + self._silence_seconds - time.monotonic()) > 0:
+            await asyncio.sleep(left)  # noqa: ASYNC110 (what is awaited is that nothing comes)
+        call.cancel()
+
+    def _close(self) -> None:
+        self._open = False
+        rows, self._rows = self._rows, {}
+        for generation in {id(row.generation): row.generation for row in rows.values()}.values():
+            generation.fail(Unavailable(WORKER_LOST, code="worker_lost"))
+
+    # What goes out
+
+    def submit(self, generation: Generation) -> list[int]:
+        """Ask the worker for the generation's rows. Returns their ids on this session."""
+        if not self._open:
+            raise Unavailable(WORKER_LOST, code="worker_lost", headers={"Retry-After": "1"})
+        submit = pb.Submit(
+            prompt_ids=generation.prompt_ids,
+            sampling=generation.sampling,
+            request_id=generation.request_id,
+        )
+        row_ids = []
+        for row in generation.rows:
+            if row.finish is None:
+                row_id = next(self._row_ids)
+                submit.rows.add(row_id=row_id, seed=row.seed, generated_ids=row.ids)
+                self._rows[row_id] = row
+                row_ids.append(row_id)
+        self._outgoing.put_nowait(pb.SessionRequest(submit=submit))
+        return row_ids
+
+    def abort(self, row_ids: Iterable[int]) -> None:
+        """End rows that nobody wants any more; those that have ended are passed over."""
+        live = [row_id for row_id in row_ids if self._rows.pop(row_id, None) is not None]
+        if live and self._open:
+            self._outgoing.put_nowait(pb.SessionRequest(abort=pb.Abort(row_ids=live)))
+
+    # What comes in
+
+    def _on_frame(self, frame: pb.SessionResponse, on_status: Callable[[pb.Status], None]) -> None:
+        kind = frame.WhichOneof("message")
+        if kind == "step":
+            self._on_step(frame.step)
+        elif kind == "admission":
+            self._on_admission(frame.admission)
+        elif kind == "status":
+            on_status(frame.status)
+        elif kind == "welcome":
+            self.instance = frame.welcome.instance
+            self.software_version = frame.welcome.software_version
+
+    def _on_admission(self, admission: pb.Admission) -> None:
+        row = self._rows.get(admission.row_id)
+        if row is None:
+            return
+        generation = row.generation
+        if admission.HasField("error"):
+            mine = [key for key, other in self._rows.items() if other.generation is generation]
+            for row_id in mine:
+                del self._rows[row_id]
+            generation.fail(error_for_client(admission.error))
+        else:
+            generation.admit()
+
+    def _on_step(self, step: pb.Step) -> None:
+        """Hand each row its tokens: the hot path, once per engine step."""
+        rows = self._rows
+        if step.starts or step.logprobs:
+            self._on_details(step)
+        if step.token_counts:
+            self._append_runs(step)
+        else:
+            for row_id, token_id in zip(step.row_ids, step.token_ids, strict=True):
+                row = rows.get(row_id)
+                if row is not None:
+                    row.ids.append(token_id)
+                    row.signal.wake()
+        for finish in step.finishes:
+            if row := rows.pop(finish.row_id, None):
+                row.finish = finish
+                row.signal.wake()
+
+    def _on_details(self, step: pb.Step) -> None:
+        for start in step.starts:
+            if row := self._rows.get(start.row_id):
+                row.start = start
+        for positions in step.logprobs:
+            if row := self._rows.get(positions.row_id):
+                row.logprobs += _unpack_logprobs(positions)
+
+    def _append_runs(self, step: pb.Step) -> None:
+        token_ids = list(step.token_ids)
+        start = 0
+        for row_id, count in zip(step.row_ids, step.token_counts, strict=True):
+            row = self._rows.get(row_id)
+            if row is not None:
+                row.ids += token_ids[start : start + count]
+                row.signal.wake()
+            start += count
+
+
+def _unpack_logprobs(
+    positions: pb.RowLogprobs,
+) -> Iterable[tuple[float, list[tuple[int, float]]]]:
+    count = positions.top_count
+    pairs = list(zip(positions.top_ids, positions.top_logprobs, strict=True))
+    for number, logprob in enumerate(positions.logprobs):
+        yield logprob, pairs[number * count : (number + 1) * count]
+
+
+@contextlib.contextmanager
+def rows_on(session: WorkerSession | None, generation: Generation) -> Iterator[None]:
+    """Submit ``generation``; on leaving, abort what is left of it. Raises Unavailable."""
+    if session is None:
+        raise Unavailable(WORKER_LOST, code="worker_lost", headers={"Retry-After": "1"})
+    row_ids = session.submit(generation)
+    try:
+        yield
+    finally:
+        session.abort(row_ids)

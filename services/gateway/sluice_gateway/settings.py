@@ -1,0 +1,100 @@
+"""The gateway's settings. The environment is read here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ByteSize, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DNS_SCHEME = "dns:///"
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message is one line."""
+
+
+def _check_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isdigit() and int(port) <= 65_535):
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:8080")
+    return value
+
+
+def _check_addresses(value: str) -> str:
+    targets = split_addresses(value)
+    if not targets:
+        raise ValueError("expected HOST:PORT, a comma list of them, or dns:///name:port")
+    for target in targets:
+        _check_address(target.removeprefix(DNS_SCHEME))
+    return value
+
+
+def split_addresses(value: str) -> tuple[str, ...]:
+    """The targets in a comma list, without repeats, in their order."""
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+class Settings(BaseSettings):
+    """What a gateway is told. Every field is an environment variable of the same name."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    gateway_address: Annotated[str, AfterValidator(_check_address)] = Field(
+        "127.0.0.1:8080", description="Where HTTP listens."
+    )
+    worker_addresses: Annotated[str, AfterValidator(_check_addresses)] = Field(
+        "127.0.0.1:50051",
+        description="Workers: a comma list of HOST:PORT, or `dns:///name:port`, re-resolved.",
+    )
+    dns_refresh_seconds: float = Field(
+        5.0, gt=0, le=300, description="How often `dns:///` names are resolved again."
+    )
+    queue_max: int = Field(
+        256, ge=0, description="Rows that may wait per model beyond what its workers batch."
+    )
+    worker_silence_seconds: float = Field(
+        2.0, gt=0, description="A worker that says nothing for so long is lost."
+    )
+    keepalive_seconds: float = Field(
+        15.0, gt=0, description="A stream with no token for so long gets a comment."
+    )
+    max_body_bytes: ByteSize = Field(
+        ByteSize(8 << 20), gt=0, description="The largest request body (`8MiB`)."
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of API keys, one a line; re-read when it changes. Unset: no keys."
+    )
+    chat_template_kwargs: str = Field(
+        "enable_thinking,thinking",
+        description="Keys that clients may send in `chat_template_kwargs`, a comma list.",
+    )
+    prompt_threads: int = Field(
+        2, ge=1, le=64, description="Threads that render templates and tokenize."
+    )
+    prompt_seconds: float = Field(
+        10.0, gt=0, description="The longest that one prompt may take to render."
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, description="How long running streams may go on after SIGTERM."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What is logged."
+    )
+
+    @property
+    def template_kwargs_allowed(self) -> frozenset[str]:
+        """``chat_template_kwargs`` as a set."""
+        return frozenset(split_addresses(self.chat_template_kwargs))
+
+
+def read_settings() -> Settings:
+    """The settings from the environment. Raises SettingsError with a one-line message."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}={first['input']!r}: {reason}") from error

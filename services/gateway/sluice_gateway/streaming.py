@@ -1,0 +1,180 @@
+"""Sends an exchange's answer: as a stream of server-sent events, or whole."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Awaitable
+from typing import Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from sluice_gateway.errors import ApiError, InternalError
+from sluice_gateway.exchange import Batch, Exchange
+from sluice_gateway.gateway import Gateway
+from sluice_gateway.output import Event, FinishReason, TextDelta
+from sluice_gateway.usage import Usage
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Chunks(Protocol):
+    """Makes the chunks of one kind of stream, each a ready event."""
+
+    def text(self, index: int, text: str) -> bytes:
+        """A chunk of nothing but text."""
+
+    def delta(self, index: int, event: TextDelta, usage: Usage | None = None) -> bytes:
+        """A chunk of text with what belongs to it."""
+
+    def finish(self, index: int, reason: FinishReason, usage: Usage | None = None) -> bytes:
+        """The last chunk of a choice."""
+
+    def usage(self, usage: Usage) -> bytes:
+        """The last chunk of a stream."""
+
+
+class Answer(Protocol):
+    """Folds events into a whole answer."""
+
+    def add(self, index: int, event: Event) -> None:
+        """Take in an event of a choice."""
+
+    def body(self, usage: Usage) -> bytes:
+        """The answer's JSON."""
+
+
+class ExchangeResponse(Response):
+    """Runs an exchange while its client is there; a client that leaves ends it."""
+
+    def __init__(self, exchange: Exchange, gateway: Gateway) -> None:
+        self.exchange = exchange
+        self.gateway = gateway
+        self.background = None
+
+    @abstractmethod
+    async def answer(self, send: Send) -> None:
+        """Send the answer. Raises ApiError when nothing was sent yet."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the response, as ASGI has it."""
+        answering = asyncio.ensure_future(self.answer(send))
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                self.gateway.metrics.disconnects.inc()
+                return
+            answering.result()
+        finally:
+            await _end(leaving)
+            await _end(answering)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(task: asyncio.Future[None]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+class WholeResponse(ExchangeResponse):
+    """The whole answer at once: a fold over the events of the exchange."""
+
+    def __init__(self, exchange: Exchange, gateway: Gateway, answer: Answer) -> None:
+        super().__init__(exchange, gateway)
+        self._answer = answer
+
+    async def answer(self, send: Send) -> None:
+        """See ExchangeResponse."""
+        async with self.exchange.running():
+            async for batch in self.exchange.batches():
+                for index, events in batch:
+                    for event in events:
+                        self._answer.add(index, event)
+        body = self._answer.body(self.exchange.usage)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class StreamResponse(ExchangeResponse):
+    """The answer as it is generated. The 200 is held until workers have taken the request."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        gateway: Gateway,
+        chunks: Chunks,
+        opening: bytes,
+        *,
+        include_usage: bool,
+        continuous_usage: bool,
+    ) -> None:
+        super().__init__(exchange, gateway)
+        self._chunks = chunks
+        self._opening = opening
+        self._include_usage = include_usage
+        self._continuous_usage = continuous_usage
+
+    async def answer(self, send: Send) -> None:
+        """See ExchangeResponse."""
+        begun = False
+        try:
+            async with self.exchange.running():
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
+                )
+                begun = True
+                await self._body(send, self._opening)
+                with self.exchange.waking_every(self.gateway.settings.keepalive_seconds):
+                    async for batch in self.exchange.batches():
+                        await self._body(send, self._frames(batch) if batch else KEEP_ALIVE)
+                last = self._chunks.usage(self.exchange.usage) if self._include_usage else b""
+                await self._body(send, last + DONE)
+        except ApiError as error:
+            if not begun:
+                raise
+            await self._body(send, _error_event(error))
+        except Exception:
+            if begun:  # the client must see an error, never a text that just stops
+                await self._body(send, _error_event(InternalError("The gateway failed.")))
+            raise
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _body(self, send: Send, data: bytes) -> Awaitable[None]:
+        return send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _frames(self, batch: Batch) -> bytes:
+        if len(batch) == 1 and not self._continuous_usage:
+            index, events = batch[0]
+            if len(events) == 1 and type(events[0]) is TextDelta:  # nearly every token
+                return self._chunks.delta(index, events[0])
+        usage = self.exchange.usage if self._continuous_usage else None
+        frames = []
+        for index, events in batch:
+            for event in events:
+                if isinstance(event, TextDelta):
+                    frames.append(self._chunks.delta(index, event, usage))
+                else:
+                    frames.append(self._chunks.finish(index, event.reason, usage))
+        return b"".join(frames)
+
+
+def _error_event(error: ApiError) -> bytes:
+    return b"data: " + error.body() + b"\n\n" + DONE
