@@ -1,0 +1,150 @@
+"""What ``make run`` starts, as a newcomer meets it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes import Process, process
+from tests.sse import chat, chat_text, finish_reasons, stream
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("make-run")
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Running:
+    """``scripts/run.py`` under way, on ports of its own."""
+
+    def __init__(self, script: Process, url: str, metrics_url: str) -> None:
+        self.script = script
+        self.url = url
+        self.metrics_url = metrics_url
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    gateway, worker, metrics = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    environment = {
+        "GATEWAY_ADDRESS": gateway,
+        "WORKER_ADDRESS": worker,
+        "METRICS_ADDRESS": metrics,
+    }
+    with process([sys.executable, str(ROOT / "scripts/run.py")], environment) as script:
+        script.wait_for("is ready at")
+        yield Running(script, f"http://{gateway}", f"http://{metrics}/metrics")
+
+
+def test_the_readmes_curl_streams_a_greeting(running: Running) -> None:
+    body = '{"messages":[{"role":"user","content":"Say hello"}],"max_tokens":8,"stream":true}'
+    ended = subprocess.run(
+        [
+            *("curl", "-N", "-s", "-X", "POST", f"{running.url}/v1/chat/completions"),
+            *("-H", "content-type: application/json", "-d", body),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ended.stdout.endswith("data: [DONE]\n\n")
+    text = "".join(re.findall(r'"content":"([^"]*)"', ended.stdout))
+    assert re.match(r"(Hello|Hi|Hey)\b", text), text
+
+
+def test_health_shows_the_model_ready(running: Running) -> None:
+    body = httpx.get(f"{running.url}/health").json()
+    assert [(model["id"], model["state"]) for model in body["models"]] == [("sluice-demo", "ready")]
+
+
+QUESTIONS = [
+    "Say hello",
+    "What is Sluice?",
+    "What is 7 plus 5?",
+    "Tell me a joke",
+    "Who are you?",
+    "Count from 1 to 10",
+    "How do I install Sluice?",
+    "Thank you very much!",
+]
+
+
+def answer(running: Running, question: str) -> tuple[str, dict[int, str]]:
+    body = chat(question, temperature=0, max_tokens=120)
+    chunks = list(stream(f"{running.url}/v1/chat/completions", body))
+    return chat_text(chunks), finish_reasons(chunks)
+
+
+def test_32_clients_get_what_each_gets_alone_and_are_batched(running: Running) -> None:
+    alone = {question: answer(running, question) for question in QUESTIONS}
+    with ThreadPoolExecutor(32) as clients:
+        asked = QUESTIONS * 4
+        together = list(clients.map(lambda question: answer(running, question), asked))
+    for question, got in zip(asked, together, strict=True):
+        assert got == alone[question], question
+        assert got[1] == {0: "stop"}, "a turn did not end"
+    text = httpx.get(running.metrics_url).text
+    found = re.search(r'sluice_batch_size_bucket\{le="8.0".*\} (\S+)', text)
+    assert found is not None
+    count = re.search(r"sluice_batch_size_count\{.*\} (\S+)", text)
+    assert count is not None
+    assert float(count[1]) > float(found[1]), "no step had more than 8 rows"
+
+
+def test_a_conversation_of_several_turns_is_answered(running: Running) -> None:
+    messages = [{"role": "user", "content": "Hello!"}]
+    for follow_up in ("What can you do?", "Thank you"):
+        got = httpx.post(
+            f"{running.url}/v1/chat/completions",
+            json={"messages": messages, "temperature": 0, "max_tokens": 100},
+            timeout=30,
+        ).json()["choices"][0]
+        assert got["finish_reason"] == "stop"
+        messages += [got["message"], {"role": "user", "content": follow_up}]
+
+
+def test_ctrl_c_stops_both_cleanly() -> None:
+    environment = {
+        "GATEWAY_ADDRESS": f"127.0.0.1:{free_port()}",
+        "WORKER_ADDRESS": f"127.0.0.1:{free_port()}",
+        "METRICS_ADDRESS": "127.0.0.1:0",
+    }
+    with process([sys.executable, str(ROOT / "scripts/run.py")], environment) as script:
+        script.wait_for("is ready at")
+        script.signal(signal.SIGINT)
+        assert script.wait(30) == 0
+        for address in (environment["GATEWAY_ADDRESS"], environment["WORKER_ADDRESS"]):
+            host, port = address.split(":")
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((host, int(port)))
+
+
+def test_a_model_that_is_not_there_is_one_clear_line_and_the_end() -> None:
+    environment = {
+        "MODEL_ID": "/nowhere/at/all",
+        "GATEWAY_ADDRESS": f"127.0.0.1:{free_port()}",
+        "WORKER_ADDRESS": f"127.0.0.1:{free_port()}",
+        "METRICS_ADDRESS": "127.0.0.1:0",
+    }
+    began = time.monotonic()
+    with process([sys.executable, str(ROOT / "scripts/run.py")], environment) as script:
+        assert script.wait(30) == 1
+        assert "MODEL_ID=/nowhere/at/all: there is no such directory" in script.text()
+    assert time.monotonic() - began < 20
