@@ -59,9 +59,7 @@ async def parse_body(request: Request, model_class: type[R]) -> R:
 
 def prompt_builder(gateway: Gateway, model: ServedModel) -> PromptBuilder:
     """Builds prompts for ``model`` as the settings allow."""
-    return PromptBuilder(
-        model, template_variables=gateway.settings.template_kwargs_allowed
-    )
+    return PromptBuilder(model, template_variables=gateway.settings.template_kwargs_allowed)
 
 
 async def in_prompt_thread(gateway: Gateway, build: Callable[[], T]) -> T:

@@ -14,7 +14,7 @@ ContentFormat = Literal["string", "parts"]
 
 
 def content_format(tree: nodes.Template) -> ContentFormat:
-    """ "parts" if the template loops over the content of a message, else "string"."""
+    """Say "parts" if the template loops over the content of a message, else "string"."""
     names = _Names(tree)
     loops = tree.find_all(nodes.For)
     return "parts" if any(names.is_content(loop.iter) for loop in loops) else "string"

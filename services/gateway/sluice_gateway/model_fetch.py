@@ -57,12 +57,7 @@ def _identity(description: pb.GetModelResponse) -> bytes:
 
 
 def _build(description: pb.GetModelResponse, files: dict[str, bytes]) -> ServedModel:
-    given = description.defaults
-    defaults = {
-        field.name: getattr(given, field.name)
-        for field in given.DESCRIPTOR.fields
-        if given.HasField(field.name)
-    }
+    defaults = {field.name: value for field, value in description.defaults.ListFields()}
     info = ModelInfo(
         name=description.name,
         fingerprint=description.fingerprint,

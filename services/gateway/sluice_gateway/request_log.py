@@ -23,7 +23,9 @@ _QUIET = ("/health", "/health/live", "/health/ready", "/metrics")
 class RequestLog:
     """ASGI middleware. Puts ``request_id`` and ``arrived`` into the scope's state.
 
-    ``send`` is wrapped by a plain function, not a coroutine: a stream passes it for each chunk.
+    Also ``send_body``: the server's own ``send``. Each middleware above a route wraps ``send`` in
+    a coroutine of its own, which costs a stream more per chunk than making the chunk does; what
+    they want to see is only the start of an answer.
     """
 
     def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
@@ -37,7 +39,7 @@ class RequestLog:
             return
         request_id = _request_id(scope)
         arrived = time.perf_counter()
-        scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)
+        scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived, send_body=send)
         status = 0
 
         def send_with_id(message: Message) -> Awaitable[None]:

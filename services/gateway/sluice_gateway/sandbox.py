@@ -27,7 +27,6 @@ INTEGER_MAX = 1_000_000
 BITS_MAX = 4096
 # A field that is very wide or as wide as an argument says, for % and for str.format.
 _WIDE = re.compile(r"%[-#0 +]*(?:\*|\d{5,}|\d*\.(?:\*|\d{5,}))|\{[^{}]+\{|\{[^{}]*\d{5,}")
-_FORMAT_METHODS = {"format", "format_map"}
 # Filters that put an argument into every line or level, and the most that it may be there.
 _WIDENING = {"indent", "wordwrap", "tojson"}
 _WIDENING_MAX = 100
@@ -59,8 +58,8 @@ class Budget(threading.local):
         self.check(size)
         self.left -= size
 
-    def afford(self, value: Any) -> None:
-        """Raises TemplateTooLarge when writing the value out would cost more than is left.
+    def afford(self, value: Any) -> int:
+        """What writing the value out costs. Raises TemplateTooLarge when that is not left.
 
         A list may hold one long string many times: it is small until it is written.
         """
@@ -73,6 +72,7 @@ class Budget(threading.local):
                 todo.extend(part)
             elif isinstance(part, dict):
                 todo.extend(part.values())
+        return size
 
     def spend_on(self, value: Any) -> Any:
         """The value, paid for by its length if it has one."""
@@ -136,8 +136,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "+" and isinstance(left, (str, list, tuple)):
             self.budget.spend(len(left) + (len(right) if hasattr(right, "__len__") else 0))
         elif operator == "%" and isinstance(left, str):
-            _check_format(left)
-            self.budget.afford(right)
+            self._check_format(left, right)
         return self.budget.spend_on(super().call_binop(context, operator, left, right))
 
     def call(
@@ -148,6 +147,18 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(receiver, (str, bytes)):
             self._check_method(called.__name__, receiver, args, kwargs)
         return self.budget.spend_on(super().call(context, called, *args, **kwargs))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """``str.format`` as jinja's sandbox allows it. It comes to ``call`` without its string."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            self._check_format(str(value.__self__), [args, kwargs])
+            return wrapped(*args, **kwargs)
+
+        return bounded
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """An item or a slice."""
@@ -166,9 +177,6 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self, name: str, receiver: str | bytes, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         _check_integers([*args, *kwargs.values()])
-        if name in _FORMAT_METHODS:
-            _check_format(str(receiver))
-            self.budget.afford([args, dict(kwargs)])
         if name == "replace" and len(args) > 1:
             self._check_replace(receiver, args[0], args[1])
         if name == "join" and args and isinstance(args[0], (list, tuple)):
@@ -179,6 +187,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             self.budget.spend(len(receiver) * max(1, width if isinstance(width, int) else 1))
         if name == "translate":
             raise TemplateTooLarge("it calls translate")
+
+    def _check_format(self, pattern: str, values: Any) -> None:
+        if _WIDE.search(pattern):
+            raise TemplateTooLarge("it formats to too wide a field")
+        # Each field may show all of the values.
+        self.budget.check((pattern.count("%") + pattern.count("{")) * self.budget.afford(values))
 
     def _check_replace(self, text: Any, old: Any, new: Any) -> None:
         if isinstance(text, str) and isinstance(old, str) and isinstance(new, str):
@@ -207,7 +221,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if name in _WRITING:
             self.budget.afford([value, options])
         if name == "format":
-            _check_format(str(value))
+            self._check_format(str(value), options)
         if name == "replace" and len(options) > 1:
             self._check_replace(value, options[0], options[1])
         if name == "join" and options and isinstance(options[0], str):
@@ -240,11 +254,6 @@ def _bits(value: Any) -> int:
 def _check_bits(bits: int) -> None:
     if bits > BITS_MAX:
         raise TemplateTooLarge("it computes with too large numbers")
-
-
-def _check_format(pattern: str) -> None:
-    if _WIDE.search(pattern):
-        raise TemplateTooLarge("it formats to too wide a field")
 
 
 def _check_integers(values: Iterable[Any], limit: int = INTEGER_MAX) -> None:

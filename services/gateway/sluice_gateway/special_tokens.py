@@ -42,8 +42,13 @@ class SpecialTokens:
     unk_id: int | None
 
     @classmethod
-    def of(cls, loaded: tokenizers.Tokenizer, config: Mapping[str, Any]) -> SpecialTokens:
-        """Read them from the tokenizer and tokenizer_config.json.
+    def of(
+        cls,
+        loaded: tokenizers.Tokenizer,
+        model: Mapping[str, Any],
+        config: Mapping[str, Any],
+    ) -> SpecialTokens:
+        """Read them from the tokenizer, its model's description and tokenizer_config.json.
 
         A token that the config names is special even where tokenizer.json does not say so: it
         is made so in ``loaded``, as transformers does. None is added to the vocabulary.
@@ -55,11 +60,10 @@ class SpecialTokens:
             for token_id, token in loaded.get_added_tokens_decoder().items()
             if token.special
         }
-        unk = names.get("unk_token")
-        unk_id = loaded.token_to_id(unk) if unk else None
-        if unk_id is None:
-            model_unk = getattr(loaded.model, "unk_token", None)
-            unk_id = loaded.token_to_id(model_unk) if model_unk else None
+        unk_id = model.get("unk_id")
+        unk = model.get("unk_token") or names.get("unk_token")
+        if unk_id is None and unk:
+            unk_id = loaded.token_to_id(unk)
         return cls(by_id, names, frozenset(by_id), unk_id)
 
     @property

@@ -61,12 +61,16 @@ class ExchangeResponse(Response):
         self.background = None
 
     @abstractmethod
-    async def answer(self, send: Send) -> None:
-        """Send the answer. Raises ApiError when nothing was sent yet."""
+    async def answer(self, send: Send, send_body: Send) -> None:
+        """Send the answer: its start by ``send``, its body by ``send_body``.
+
+        Raises ApiError when nothing was sent yet.
+        """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response, as ASGI has it."""
-        answering = asyncio.ensure_future(self.answer(send))
+        send_body = scope["state"]["send_body"]
+        answering = asyncio.ensure_future(self.answer(send, send_body))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +101,7 @@ class WholeResponse(ExchangeResponse):
         super().__init__(exchange, gateway)
         self._answer = answer
 
-    async def answer(self, send: Send) -> None:
+    async def answer(self, send: Send, send_body: Send) -> None:
         """See ExchangeResponse."""
         async with self.exchange.running():
             async for batch in self.exchange.batches():
@@ -110,7 +114,7 @@ class WholeResponse(ExchangeResponse):
             (b"content-length", str(len(body)).encode()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_body({"type": "http.response.body", "body": body})
 
 
 class StreamResponse(ExchangeResponse):
@@ -132,7 +136,7 @@ class StreamResponse(ExchangeResponse):
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
 
-    async def answer(self, send: Send) -> None:
+    async def answer(self, send: Send, send_body: Send) -> None:
         """See ExchangeResponse."""
         begun = False
         try:
@@ -141,24 +145,21 @@ class StreamResponse(ExchangeResponse):
                     {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
                 )
                 begun = True
-                await self._body(send, self._opening)
+                await _send_piece(send_body, self._opening)
                 with self.exchange.waking_every(self.gateway.settings.keepalive_seconds):
                     async for batch in self.exchange.batches():
-                        await self._body(send, self._frames(batch) if batch else KEEP_ALIVE)
+                        await _send_piece(send_body, self._frames(batch) if batch else KEEP_ALIVE)
                 last = self._chunks.usage(self.exchange.usage) if self._include_usage else b""
-                await self._body(send, last + DONE)
+                await _send_piece(send_body, last + DONE)
         except ApiError as error:
             if not begun:
                 raise
-            await self._body(send, _error_event(error))
+            await _send_piece(send_body, _error_event(error))
         except Exception:
             if begun:  # the client must see an error, never a text that just stops
-                await self._body(send, _error_event(InternalError("The gateway failed.")))
+                await _send_piece(send_body, _error_event(InternalError("The gateway failed.")))
             raise
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def _body(self, send: Send, data: bytes) -> Awaitable[None]:
-        return send({"type": "http.response.body", "body": data, "more_body": True})
+        await send_body({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _frames(self, batch: Batch) -> bytes:
         if len(batch) == 1 and not self._continuous_usage:
@@ -174,6 +175,10 @@ class StreamResponse(ExchangeResponse):
                 else:
                     frames.append(self._chunks.finish(index, event.reason, usage))
         return b"".join(frames)
+
+
+def _send_piece(send_body: Send, data: bytes) -> Awaitable[None]:
+    return send_body({"type": "http.response.body", "body": data, "more_body": True})
 
 
 def _error_event(error: ApiError) -> bytes:

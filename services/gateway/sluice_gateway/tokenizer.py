@@ -33,7 +33,7 @@ class Tokenizer:
         self._data = data
         spec = _object(data, "tokenizer.json")
         self._main = _load(data)
-        self.special = SpecialTokens.of(self._main, config)
+        self.special = SpecialTokens.of(self._main, spec.get("model", {}), config)
         tokens = _tokens(self._main)
         self.size = len(tokens)
         self._table = TokenTable(tokens, self.special.ids, DecodeScheme.of(spec.get("decoder")))

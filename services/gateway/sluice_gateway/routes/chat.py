@@ -43,9 +43,7 @@ def _response_id() -> str:
     return f"chatcmpl-{secrets.token_hex(12)}"
 
 
-def _stream(
-    asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt
-) -> StreamResponse:
+def _stream(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt) -> StreamResponse:
     model = exchange.model
     chunks = ChatChunks(
         _response_id(),
@@ -72,9 +70,7 @@ def _stream(
     )
 
 
-def _whole(
-    asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt
-) -> WholeResponse:
+def _whole(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt) -> WholeResponse:
     answer = ChatAnswer(
         _response_id(),
         now(),

@@ -22,9 +22,7 @@ async def tokenize(request: Request) -> JSONResponse:
     model = gateway.router.model(asked.model)
     build = partial(prompt_builder(gateway, model).tokenize, asked)
     ids = await in_prompt_thread(gateway, build)
-    return JSONResponse(
-        {"count": len(ids), "max_model_len": model.max_model_len, "tokens": ids}
-    )
+    return JSONResponse({"count": len(ids), "max_model_len": model.max_model_len, "tokens": ids})
 
 
 @router.post("/detokenize")
