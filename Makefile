@@ -5,9 +5,9 @@ TORCH_INDEX_URL ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+JS := tests/conformance/js
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH := 2.13.0
-SOURCES := proto services tests bench demo scripts
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
@@ -20,7 +20,7 @@ help: ## List the targets
 run: $(VENV)/.run ## Start a worker and a gateway (MODEL_ID=... for another model)
 	@$(BIN)/python scripts/run.py
 
-test: $(VENV)/.dev node_modules/.installed ## Run all tests
+test: $(VENV)/.dev $(JS)/node_modules/.installed ## Run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 test-fast: $(VENV)/.dev ## Run the tests that start no model and no other language
@@ -53,7 +53,7 @@ bench-peers: $(VENV)/.peers ## The same tables, with peers beside
 	$(BIN)/python bench/engine.py --peers
 
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) .venv-* node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf proto/*.egg-info services/*/*.egg-info
 
@@ -87,7 +87,7 @@ $(VENV)/.peers: $(VENV)/.dev
 	@.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r bench/requirements-peers.txt
 	@touch $@
 
-node_modules/.installed: tests/conformance/js/package-lock.json
+$(JS)/node_modules/.installed: $(JS)/package-lock.json
 	@echo "Installing the JavaScript client for the conformance tests."
-	@cd tests/conformance/js && npm ci --silent --no-audit --no-fund
-	@mkdir -p node_modules && touch $@
+	@cd $(JS) && npm ci --silent --no-audit --no-fund
+	@touch $@

@@ -73,10 +73,12 @@ def test_the_gateway_connects_again_by_itself(fake_model_dir: Path) -> None:
 
 
 def test_a_stopped_worker_is_noticed_and_comes_back(fake_worker: Worker) -> None:
-    with gateway(fake_worker.address) as front:
+    with gateway(fake_worker.address, WORKER_SILENCE_SECONDS="3.5") as front:
         chunks = stream(front.url + CHAT, chat(max_tokens=3000))
         got = [next(chunks) for _ in range(3)]
         fake_worker.process.signal(signal.SIGSTOP)
+        until(lambda: front.health()["workers"][0]["state"] == "silent")  # type: ignore[index]
+        assert httpx.post(front.url + CHAT, json=chat()).status_code == 503
         got += chunks
         error = error_of(got)
         assert error is not None

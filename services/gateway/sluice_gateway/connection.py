@@ -17,6 +17,9 @@ from sluice_gateway.session import SessionBroken, WorkerSession
 
 log = logging.getLogger(__name__)
 
+#: Four heartbeats. A worker that has been silent for so long gets no new work; it may be hung.
+DOUBT_SECONDS = 2.0
+
 FIRST_RETRY_SECONDS = 0.2
 LAST_RETRY_SECONDS = 3.0
 
@@ -58,9 +61,12 @@ class WorkerConnection:
 
     @property
     def state(self) -> str:
-        """As the worker tells it; ``preparing`` while its tokenizer is fetched; ``lost``."""
+        """As the worker tells it, or what the gateway knows better: ``connecting``, ``lost``,
+        ``silent`` (it may be hung), ``preparing`` (its tokenizer is being fetched)."""
         if self.session is None or self.status is None:
             return "lost" if self.status else "connecting"
+        if self.session.silent_for > DOUBT_SECONDS:
+            return "silent"
         if self.status.state == pb.WORKER_STATE_READY and self.model is None:
             return "preparing"
         return state_name(self.status.state)
@@ -68,12 +74,7 @@ class WorkerConnection:
     @property
     def ready(self) -> bool:
         """Whether requests can go to it now."""
-        return (
-            self.session is not None
-            and self.model is not None
-            and self.status is not None
-            and self.status.state == pb.WORKER_STATE_READY
-        )
+        return self.model is not None and self.state == "ready"
 
     @property
     def model_name(self) -> str | None:
@@ -90,6 +91,8 @@ class WorkerConnection:
     @property
     def silent_for(self) -> float | None:
         """Seconds since it was last heard; None if it never was."""
+        if self.session is not None:
+            return self.session.silent_for
         return None if self._heard_at is None else time.monotonic() - self._heard_at
 
     async def run(self) -> None:

@@ -46,6 +46,11 @@ class WorkerSession:
         """Rows of this gateway under way on the worker."""
         return len(self._rows)
 
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the worker was last heard."""
+        return time.monotonic() - self._last_heard
+
     async def run(
         self,
         stub: worker_pb2_grpc.WorkerServiceAsyncStub,

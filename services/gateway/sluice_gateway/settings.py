@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         256, ge=0, description="Rows that may wait per model beyond what its workers batch."
     )
     worker_silence_seconds: float = Field(
-        2.0, gt=0, description="A worker that says nothing for so long is lost."
+        5.0, gt=0, description="A worker that says nothing for so long is lost."
     )
     keepalive_seconds: float = Field(
         15.0, gt=0, description="A stream with no token for so long gets a comment."

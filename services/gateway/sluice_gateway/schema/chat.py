@@ -64,7 +64,8 @@ class Conversation(Strict):
         if self.continue_final_message and self.add_generation_prompt:
             message = "'continue_final_message' and 'add_generation_prompt' exclude each other."
             refuse(INVALID, message, "continue_final_message")
-        if self.continue_final_message and self.messages[-1].role != "assistant":
+        last = self.messages[-1].role if self.messages else None
+        if self.continue_final_message and last != "assistant":
             message = "'continue_final_message' needs a last message with role 'assistant'."
             refuse(INVALID, message, "continue_final_message")
         return self

@@ -36,7 +36,7 @@ def _is_text(part: Any) -> Any:
     if isinstance(kind, str) and kind != "text":
         refuse(UNSUPPORTED, "This server takes content parts of type 'text' only.", "type")
     if kind is None:
-        refuse(MISSING, "Missing required parameter.", "type")
+        refuse(MISSING, "A content part needs 'type'.", "type")
     return part
 
 

@@ -115,6 +115,7 @@ class SamplingRequest(Strict):
         }
     )
 
+    # None: the only model there is.
     model: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     n: Annotated[int, Field(ge=1, le=CHOICES_MAX)] = 1
     max_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
