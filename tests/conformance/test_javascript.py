@@ -44,8 +44,7 @@ def test_the_stream_equals_the_whole_answer(result: dict[str, Any]) -> None:
 def test_the_clients_own_accumulator_takes_the_stream(result: dict[str, Any]) -> None:
     text = result["whole"]["message"]["content"]
     assert result["accumulated"] == [
-        {"index": index, "content": text, "role": "assistant", "finish": "stop"}
-        for index in (0, 1)
+        {"index": index, "content": text, "role": "assistant", "finish": "stop"} for index in (0, 1)
     ]
 
 

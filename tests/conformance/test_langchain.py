@@ -29,8 +29,9 @@ def test_invoke_and_stream_say_the_same(chat: ChatOpenAI) -> None:
     assert whole.usage_metadata["output_tokens"] > 3
     pieces = list(chat.stream("Say hello", stream_usage=True))
     assert "".join(piece.content for piece in pieces) == whole.content
-    assert sum((piece.usage_metadata or {}).get("output_tokens", 0) for piece in pieces) == (
-        whole.usage_metadata["output_tokens"]
+    assert (
+        sum((piece.usage_metadata or {}).get("output_tokens", 0) for piece in pieces)
+        == (whole.usage_metadata["output_tokens"])
     )
 
 

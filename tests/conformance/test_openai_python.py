@@ -67,7 +67,9 @@ def test_n_streams_are_told_apart_and_seeded_draws_repeat(client: OpenAI) -> Non
     first = texts()
     assert texts() == first
     assert len(set(first)) > 1
-    assert ask(client, temperature=1.5, seed=7, max_tokens=30).choices[0].message.content == first[0]
+    assert (
+        ask(client, temperature=1.5, seed=7, max_tokens=30).choices[0].message.content == first[0]
+    )
 
 
 def test_stop_strings_and_length(client: OpenAI) -> None:

@@ -180,9 +180,12 @@ def test_a_worker_told_to_stop_finishes_its_rows(fake_worker: Worker) -> None:
 
 
 def test_an_engine_that_dies_ends_its_process_and_the_streams(fake_model_dir: Path) -> None:
-    with worker(
-        fake_model_dir, ENGINE="fake", FAKE_STEP_MS="10", FAKE_FAIL_AFTER_STEPS="20"
-    ) as failing, gateway(failing.address) as front:
+    with (
+        worker(
+            fake_model_dir, ENGINE="fake", FAKE_STEP_MS="10", FAKE_FAIL_AFTER_STEPS="20"
+        ) as failing,
+        gateway(failing.address) as front,
+    ):
         got = list(stream(front.url + CHAT, chat(max_tokens=2000)))
         assert error_of(got) is not None
         assert failing.process.wait() == 1

@@ -63,8 +63,10 @@ class WorkerConnection:
     def state(self) -> str:
         """As the worker tells it, or what the gateway knows better: ``connecting``, ``lost``,
         ``silent`` (it may be hung), ``preparing`` (its tokenizer is being fetched)."""
-        if self.session is None or self.status is None:
-            return "lost" if self.status else "connecting"
+        if self.status is None:
+            return "connecting"
+        if self.session is None:  # a worker that failed goes down; why it did is what matters
+            return "failed" if self.status.state == pb.WORKER_STATE_FAILED else "lost"
         if self.session.silent_for > DOUBT_SECONDS:
             return "silent"
         if self.status.state == pb.WORKER_STATE_READY and self.model is None:
@@ -118,7 +120,8 @@ class WorkerConnection:
             try:
                 await session.run(stub, on_status)
             except SessionBroken as broken:
-                self._note_trouble(str(broken))
+                if self.state != "failed":
+                    self._note_trouble(str(broken))
             finally:
                 await self._forget_session()
 

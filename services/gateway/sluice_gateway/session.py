@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 from sluice.worker.v1 import worker_pb2 as pb
@@ -21,6 +21,9 @@ from sluice_gateway.generation import Generation, Row
 log = logging.getLogger(__name__)
 
 WORKER_LOST = "The worker that generated this answer was lost. Please send the request again."
+
+
+_Call = grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]
 
 
 class SessionBroken(Exception):
@@ -57,8 +60,9 @@ class WorkerSession:
         on_status: Callable[[pb.Status], None],
     ) -> None:
         """Open the session and read it until it breaks. Always raises SessionBroken."""
-        call = stub.Session(self._requests(), wait_for_ready=False)
+        call = stub.Session(wait_for_ready=False)
         watchdog = asyncio.create_task(self._watch_silence(call))
+        writer = asyncio.create_task(self._write(call))
         reason = "the worker closed the session"
         try:
             while isinstance(frame := await call.read(), pb.SessionResponse):
@@ -71,18 +75,21 @@ class WorkerSession:
                 raise
             reason = f"the worker said nothing for {self._silence_seconds} s"
         finally:
-            watchdog.cancel()
             call.cancel()
             self._close()
+            for task in (watchdog, writer):
+                task.cancel()
+            await asyncio.gather(watchdog, writer, return_exceptions=True)
         raise SessionBroken(reason)
 
-    async def _requests(self) -> AsyncIterator[pb.SessionRequest]:
+    async def _write(self, call: _Call) -> None:
+        """Send what is queued; a call that has broken is the reader's to tell of."""
         hello = pb.Hello(protocol_version=PROTOCOL_VERSION, gateway=self._gateway_name)
-        yield pb.SessionRequest(hello=hello)
+        await call.write(pb.SessionRequest(hello=hello))
         while True:
-            yield await self._outgoing.get()
+            await call.write(await self._outgoing.get())
 
-    async def _watch_silence(self, call: grpc.aio.Call) -> None:
+    async def _watch_silence(self, call: _Call) -> None:
         while (left := self._last_heard + self._silence_seconds - time.monotonic()) > 0:
             await asyncio.sleep(left)  # noqa: ASYNC110 (what is awaited is that nothing comes)
         call.cancel()

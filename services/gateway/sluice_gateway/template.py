@@ -62,7 +62,11 @@ class ChatTemplate:
         Raises ValueError if the files are not what they should be.
         """
         config = json.loads(files.get("tokenizer_config.json") or b"{}")
-        return cls(_sources(files, config), _special_variables(config), seconds=seconds)
+        try:
+            sources = _sources(files, config)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("tokenizer_config.json has a malformed chat_template") from error
+        return cls(sources, _special_variables(config), seconds=seconds)
 
     def format(self, *, tools: bool = False) -> ContentFormat:
         """How the template wants the content of a message: as a string, or as parts."""
@@ -151,6 +155,8 @@ def _sources(files: Mapping[str, bytes], config: Mapping[str, Any]) -> dict[str,
         sources = dict(named)
     if "chat_template.jinja" in files:
         sources["default"] = files["chat_template.jinja"].decode()
+    if not all(isinstance(source, str) for source in sources.values()):
+        raise TypeError("a template is not a string")
     return sources
 
 
@@ -161,6 +167,9 @@ def _special_variables(config: Mapping[str, Any]) -> dict[str, Any]:
         content = value.get("content") if isinstance(value, dict) else value
         if isinstance(content, str):
             variables[name] = content
+    named = config.get("extra_special_tokens")
+    if isinstance(named, dict):  # such as a model's own image_token
+        variables.update({name: text for name, text in named.items() if isinstance(text, str)})
     extra = config.get("additional_special_tokens") or []
     contents = [token.get("content") if isinstance(token, dict) else token for token in extra]
     if contents:

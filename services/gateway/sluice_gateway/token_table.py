@@ -18,7 +18,7 @@ class DecodeScheme:
     ``bytes``: tokens are bytes in GPT-2's alphabet. ``pieces``: tokens are text in which
     ``space`` stands for a space; with ``byte_fallback``, ``<0xE4>`` is a byte. ``other``: only
     the tokenizer itself knows. ``strip`` leading spaces of the whole text go, and with
-    ``strip_first`` all spaces of the first token.
+    ``strip_first`` each ``space`` of the first token, wherever in it.
     """
 
     kind: Literal["bytes", "pieces", "other"]
@@ -98,12 +98,13 @@ class TokenTable:
     empty. The ``visible`` pair has the special tokens emptied.
     """
 
-    __slots__ = ("raw", "scheme", "texts", "visible_raw", "visible_texts")
+    __slots__ = ("_tokens", "raw", "scheme", "texts", "visible_raw", "visible_texts")
 
     def __init__(
         self, tokens: Sequence[str | None], special: frozenset[int], scheme: DecodeScheme
     ) -> None:
         self.scheme = scheme
+        self._tokens = tokens if scheme.strip_first else ()
         self.raw = [b"" if token is None else token_bytes(token, scheme) for token in tokens]
         self.texts = [
             _text(token, raw, scheme) for token, raw in zip(tokens, self.raw, strict=True)
@@ -113,6 +114,10 @@ class TokenTable:
         for token_id in special:
             self.visible_raw[token_id] = b""
             self.visible_texts[token_id] = ""
+
+    def first_text(self, token_id: int) -> str:
+        """The text of a token that is a text's first, of a scheme with ``strip_first``."""
+        return (self._tokens[token_id] or "").replace(self.scheme.space, "")
 
 
 def _text(token: str | None, raw: bytes, scheme: DecodeScheme) -> str | None:

@@ -108,7 +108,8 @@ class Tokenizer:
         if scheme.kind == "bytes":
             return ByteDetokenizer(texts, raw)
         if scheme.kind == "pieces":
-            return PieceDetokenizer(texts, raw, strip=scheme.strip, strip_first=scheme.strip_first)
+            first = table.first_text if scheme.strip_first else None
+            return PieceDetokenizer(texts, raw, strip=scheme.strip, first_text=first)
         hidden = self.special.ids if skip_special_tokens else frozenset()
         return WindowDetokenizer(lambda ids: self.decode(ids, skip_special_tokens=False), hidden)
 

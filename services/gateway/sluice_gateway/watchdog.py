@@ -10,6 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# A watchdog with nothing to watch for so long ends its thread; the next watch starts another.
+IDLE_SECONDS = 10.0
+
 
 class TimeLimitExceeded(BaseException):
     """The code was stopped. A BaseException, so that no ``except Exception`` within it helps."""
@@ -80,8 +83,11 @@ class Watchdog:
     def _watch_all(self) -> None:
         while True:
             with self._changed:
-                while not self._watches:
-                    self._changed.wait()
+                if not self._watches:
+                    self._changed.wait(IDLE_SECONDS)
+                if not self._watches:
+                    self._thread = None
+                    return
                 now = time.monotonic()
                 for watch in self._watches:
                     if watch.deadline <= now and not watch.fired:

@@ -29,7 +29,7 @@ def served_name(settings: Settings) -> str:
     if settings.model_id == DEMO:
         return DEMO_NAME
     if _looks_local(settings.model_id):
-        return Path(settings.model_id).expanduser().resolve().name
+        return Path(settings.model_id).expanduser().absolute().name
     return settings.model_id
 
 

@@ -68,7 +68,7 @@ class PieceDetokenizer:
     UTF-8, each of its bytes is a U+FFFD), so it is held back until it ends.
     """
 
-    __slots__ = ("_raw", "_run", "_strip", "_strip_first", "_texts")
+    __slots__ = ("_first_text", "_raw", "_run", "_strip", "_texts")
 
     def __init__(
         self,
@@ -76,22 +76,22 @@ class PieceDetokenizer:
         raw: Sequence[bytes],
         *,
         strip: int = 0,
-        strip_first: bool = False,
+        first_text: Callable[[int], str] | None = None,
     ) -> None:
         """Begin a text.
 
-        ``strip``: so many of its leading spaces go. ``strip_first``: all those of its first
-        token go (the Metaspace decoder).
+        ``strip``: so many of its leading spaces go. ``first_text``: the text of the token that
+        comes first, where it has another there (the Metaspace decoder).
         """
         self._texts = texts
         self._raw = raw
         self._run = b""
         self._strip = strip
-        self._strip_first = strip_first
+        self._first_text = first_text
 
     def feed(self, token_ids: Sequence[int]) -> str:
         """See Detokenizer."""
-        if len(token_ids) == 1 and not (self._run or self._strip or self._strip_first):
+        if len(token_ids) == 1 and not (self._run or self._strip or self._first_text):
             try:
                 text = self._texts[token_ids[0]]
             except IndexError:
@@ -113,10 +113,8 @@ class PieceDetokenizer:
             return ""
         if not text:
             return ""
-        if self._strip_first:
-            self._strip_first = False
-            # Only what Metaspace wrote as a space: see TokenTable.
-            text = text.lstrip(" ") if text.startswith(" ") else text
+        if self._first_text is not None:
+            text, self._first_text = self._first_text(token_id), None
         return self._trim(self._end_run() + text)
 
     def _end_run(self) -> str:

@@ -1,0 +1,224 @@
+"""What every engine owes the service: the same cases over all engines."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sluice_worker.engines import find_engine
+from sluice_worker.engines.base import (
+    Engine,
+    ErrorCode,
+    FinishReason,
+    GenerationRequest,
+    RequestError,
+    RowFinish,
+    RowKey,
+    RowOutput,
+    RowSpec,
+    SamplingParams,
+    StepOutput,
+)
+from sluice_worker.settings import FakeSettings, Settings
+
+DEMO = Path(str(files("sluice_worker") / "demo_model"))
+PROMPT = (5, 6, 7, 8, 9, 10, 11)
+BATCH_MAX = 4
+QUEUE_MAX = 4
+
+
+@dataclass
+class Running:
+    """An engine under way and all that it emitted."""
+
+    engine: Engine
+    steps: list[StepOutput] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def emit(self, step: StepOutput) -> None:
+        with self.changed:
+            self.steps.append(step)
+            self.changed.notify_all()
+
+    def outputs(self, key: RowKey) -> list[RowOutput]:
+        return [row for step in self.steps for row in step.rows if row.key == key]
+
+    def ids(self, key: RowKey) -> list[int]:
+        return [token_id for row in self.outputs(key) for token_id in row.token_ids]
+
+    def finish(self, key: RowKey) -> RowFinish:
+        found = [row.finish for row in self.outputs(key) if row.finish]
+        assert len(found) == 1, found
+        return found[0]
+
+    def wait(self, *keys: RowKey, seconds: float = 30) -> None:
+        """Until all of these rows have ended."""
+
+        def ended() -> bool:
+            return all(any(row.finish for row in self.outputs(key)) for key in keys)
+
+        with self.changed:
+            assert self.changed.wait_for(ended, seconds), self.steps[-3:]
+
+    def until(self, condition: Any, seconds: float = 30) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, seconds)
+
+
+@pytest.fixture(scope="module", params=["fake", "hf"])
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    settings = Settings(
+        engine=request.param,
+        model_id=str(DEMO),
+        batch_max=BATCH_MAX,
+        queue_max=QUEUE_MAX,
+        num_threads=1,
+        fake=FakeSettings(step_ms=2),
+    )
+    stages: list[str] = []
+    engine = find_engine(request.param)(settings, DEMO, stages.append)
+    assert stages[-1] == "warming"
+    started = Running(engine)
+    engine.start(started.emit, started.failures.append)
+    yield started
+    engine.close()
+    engine.close()
+    assert not started.failures
+    assert not [thread for thread in threading.enumerate() if "engine" in thread.name]
+
+
+numbers = iter(range(1, 1_000_000))
+
+
+def request(
+    *,
+    rows: int = 1,
+    prompt: tuple[int, ...] = PROMPT,
+    generated: tuple[int, ...] = (),
+    **given: Any,
+) -> GenerationRequest:
+    given = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True, **given}
+    specs = tuple(RowSpec(RowKey(1, next(numbers)), 3, generated) for _ in range(rows))
+    return GenerationRequest(prompt, SamplingParams(**given), specs)
+
+
+def run(running: Running, asked: GenerationRequest) -> list[RowKey]:
+    keys = [spec.key for spec in asked.rows]
+    running.engine.submit(asked)
+    running.wait(*keys)
+    return keys
+
+
+def test_it_describes_its_model(running: Running) -> None:
+    model = running.engine.model
+    assert model.fingerprint
+    assert model.max_model_len > 100
+    assert model.vocab_size > 100
+    assert model.eos_token_ids
+    assert model.batch_max == BATCH_MAX
+
+
+def test_a_row_starts_once_and_ends_at_max_tokens(running: Running) -> None:
+    (key,) = run(running, request(max_tokens=5))
+    outputs = running.outputs(key)
+    assert len(running.ids(key)) == 5
+    assert [row.start is not None for row in outputs] == [True, *[False] * (len(outputs) - 1)]
+    assert running.finish(key).reason is FinishReason.LENGTH
+    assert all(row.logprobs is None for row in outputs)
+
+
+def test_greedy_rows_are_the_same_each_time_and_beside_each_other(running: Running) -> None:
+    (alone,) = run(running, request())
+    asked = [request(rows=2), request(prompt=PROMPT[::-1]), request()]
+    for each in asked:
+        running.engine.submit(each)
+    keys = [spec.key for each in asked for spec in each.rows]
+    running.wait(*keys)
+    assert running.ids(keys[0]) == running.ids(alone)
+    assert running.ids(keys[1]) == running.ids(alone)
+    assert running.ids(keys[3]) == running.ids(alone)
+
+
+def test_a_stop_token_is_the_last_id(running: Running) -> None:
+    (plain,) = run(running, request(max_tokens=12))
+    ids = running.ids(plain)
+    stop = ids[6]
+    (key,) = run(running, request(max_tokens=12, stop_token_ids=(stop,)))
+    assert running.ids(key) == ids[: ids.index(stop) + 1]
+    finish = running.finish(key)
+    assert (finish.reason, finish.stop_token_id) == (FinishReason.STOP, stop)
+
+
+def test_a_resumed_row_goes_on_as_it_would_have(running: Running) -> None:
+    (whole,) = run(running, request(max_tokens=10))
+    ids = tuple(running.ids(whole))
+    for cut in (1, 4, 9):
+        (key,) = run(running, request(max_tokens=10, generated=ids[:cut]))
+        assert tuple(running.ids(key)) == ids[cut:]
+        assert running.finish(key).reason is FinishReason.LENGTH
+
+
+def test_logprobs_come_with_each_token(running: Running) -> None:
+    (key,) = run(running, request(max_tokens=4, logprobs=3))
+    found = [entry for row in running.outputs(key) for entry in row.logprobs or ()]
+    assert len(found) == 4
+    for token_id, entry in zip(running.ids(key), found, strict=True):
+        assert entry.logprob <= 0
+        assert len(entry.top) == 3
+        assert entry.top[0] == (token_id, entry.logprob)  # greedy: the most likely one
+    (none,) = run(running, request(max_tokens=2, logprobs=0))
+    assert all(entry.top == () for row in running.outputs(none) for entry in row.logprobs or ())
+
+
+def test_an_aborted_row_says_nothing_more(running: Running) -> None:
+    asked = request(max_tokens=1500)
+    key = asked.rows[0].key
+    running.engine.submit(asked)
+    running.until(lambda: len(running.ids(key)) > 3)
+    running.engine.abort([key, RowKey(9, 9)])
+    deadline = time.monotonic() + 10
+    while running.engine.load().rows_running:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    count = len(running.ids(key))
+    run(running, request())
+    assert len(running.ids(key)) == count
+    assert not [row for row in running.outputs(key) if row.finish]
+    assert running.engine.load().kv_cache_usage == 0.0
+
+
+def test_more_rows_than_a_batch_wait_their_turn(running: Running) -> None:
+    asked = request(rows=BATCH_MAX + 3, max_tokens=40)
+    before = len(running.steps)
+    run(running, asked)
+    sizes = [step.batch_size for step in running.steps[before:]]
+    assert max(sizes) == BATCH_MAX
+
+
+def test_a_full_queue_refuses_at_once_and_recovers(running: Running) -> None:
+    asked = [request(rows=BATCH_MAX, max_tokens=400), request(rows=QUEUE_MAX, max_tokens=4)]
+    for each in asked:
+        running.engine.submit(each)
+    with pytest.raises(RequestError) as caught:
+        running.engine.submit(request(rows=2))
+    assert caught.value.code is ErrorCode.OVERLOADED
+    running.engine.abort([spec.key for spec in asked[0].rows])
+    running.wait(*(spec.key for spec in asked[1].rows))
+    run(running, request())
+
+
+def test_load_tells_of_rows_and_memory(running: Running) -> None:
+    asked = request(max_tokens=1500)
+    running.engine.submit(asked)
+    running.until(lambda: running.ids(asked.rows[0].key))
+    load = running.engine.load()
+    assert load.rows_running == 1
+    assert 0.0 < load.kv_cache_usage <= 1.0
+    running.engine.abort([asked.rows[0].key])
