@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from sluice.worker.v1 import worker_pb2 as pb
 from sluice.worker.v1 import worker_pb2_grpc
 from sluice_worker.server import SERVICE_NAME, WorkerServer
@@ -28,6 +35,7 @@ class Client:
     """A session as a gateway opens it, read frame by frame."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         self.stub = worker_pb2_grpc.WorkerServiceStub(self.channel)
 
@@ -213,3 +221,42 @@ async def test_the_tokenizer_comes_whole_and_under_its_hash(
             async for _ in client.stub.GetTokenizer(pb.GetTokenizerRequest(tokenizer_hash="x")):
                 pass
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_describes_the_service(start: Start) -> None:
+    async with start() as client:
+
+        def services() -> list[str]:
+            target = f"127.0.0.1:{client.port}"
+            with grpc.insecure_channel(target) as channel:
+                return list(ProtoReflectionDescriptorDatabase(channel).get_services())
+
+        assert SERVICE_NAME in await asyncio.to_thread(services)
+
+
+@pytest.mark.parametrize("name", ["WORKER_ADDRESS", "METRICS_ADDRESS"])
+def test_a_port_in_use_is_one_line_and_status_2(name: str, fake_model_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = run_worker(MODEL_ID=str(fake_model_dir), ENGINE="fake", **{name: address})
+    assert ended.returncode == 2
+    assert [line for line in ended.stderr.splitlines() if name in line and address in line]
+
+
+def test_an_engine_that_is_not_there_is_one_line_and_status_2() -> None:
+    ended = run_worker(ENGINE="vllm")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "ENGINE=vllm" in ended.stderr
+
+
+def run_worker(**environment: str) -> subprocess.CompletedProcess[str]:
+    defaults = {"WORKER_ADDRESS": "127.0.0.1:0", "METRICS_ADDRESS": "127.0.0.1:0"}
+    return subprocess.run(
+        [sys.executable, "-m", "sluice_worker"],
+        env={**os.environ, **defaults, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
@@ -41,6 +48,7 @@ class GatewayMetrics:
     """What one gateway counts. ``model_name`` is a model served, never a client's text."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a series more for each counter, which nothing reads
         self.registry = CollectorRegistry()
         model = ("model_name",)
         self.time_to_first_token = Histogram(

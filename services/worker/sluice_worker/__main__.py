@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 
+from sluice_worker.engines import EngineNotAvailable, check_engine
 from sluice_worker.server import AddressInUse, WorkerServer
 from sluice_worker.settings import Settings, SettingsError, read_settings
 
@@ -14,7 +15,8 @@ def main() -> int:
     """Run a worker. 0: told to stop, 1: the model failed, 2: a setting is wrong."""
     try:
         settings = read_settings()
-    except SettingsError as error:
+        check_engine(settings.engine_name)
+    except (SettingsError, EngineNotAvailable) as error:
         print(f"sluice_worker: {error}", file=sys.stderr)
         return 2
     logging.basicConfig(

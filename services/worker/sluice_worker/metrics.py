@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_worker.engines.base import EngineLoad, StepOutput
@@ -24,6 +31,7 @@ class WorkerMetrics:
     """What one worker counts. Every metric has the label ``model_name``."""
 
     def __init__(self, model_name: str) -> None:
+        disable_created_metrics()  # a series more for each counter, which nothing reads
         self.registry = CollectorRegistry()
         self._model_name = model_name
         self._batch_size = self._make(

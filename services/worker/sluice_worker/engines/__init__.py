@@ -24,13 +24,18 @@ class EngineNotAvailable(Exception):
     """There is no such engine here; the message says what to do."""
 
 
-def find_engine(name: EngineName) -> LoadEngine:
-    """The loader of the engine ``name``. Raises EngineNotAvailable."""
+def check_engine(name: EngineName) -> None:
+    """Raise EngineNotAvailable when there is no engine of that name. Imports nothing."""
     if name not in ENGINES:
         raise EngineNotAvailable(
             f"ENGINE={name} is not part of this version of Sluice yet; "
-            f"use {' or '.join(ENGINES)} (MODEL_DEVICE=cpu)"
+            f"use {' or '.join(ENGINES)} with MODEL_DEVICE=cpu"
         )
+
+
+def find_engine(name: EngineName) -> LoadEngine:
+    """Import the loader of the engine ``name``. Raises EngineNotAvailable."""
+    check_engine(name)
     module_name, _, attribute = ENGINES[name].partition(":")
     try:
         module = import_module(module_name)
@@ -38,4 +43,4 @@ def find_engine(name: EngineName) -> LoadEngine:
         raise EngineNotAvailable(
             f"ENGINE={name} needs the Python package {error.name!r}, which is not installed"
         ) from error
-    return cast("LoadEngine", getattr(module, attribute))
+    return cast(LoadEngine, getattr(module, attribute))
