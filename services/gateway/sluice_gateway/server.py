@@ -49,6 +49,7 @@ async def serve(settings: Settings) -> None:
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=LAST_BYTES_SECONDS,

@@ -31,7 +31,7 @@ class WorkerMetrics:
     """What one worker counts. Every metric has the label ``model_name``."""
 
     def __init__(self, model_name: str) -> None:
-        disable_created_metrics()  # a series more for each counter, which nothing reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nothing reads
         self.registry = CollectorRegistry()
         self._model_name = model_name
         self._batch_size = self._make(

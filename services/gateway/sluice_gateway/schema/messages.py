@@ -96,9 +96,10 @@ class Message(Strict):
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Message:
-        for field, role in ROLE_OF.items():
-            if getattr(self, field) is not None and self.role != role:
-                refuse(INVALID, f"Only a message with role '{role}' may have '{field}'.", field)
+        for field in self.model_fields_set & ROLE_OF.keys():
+            if self.role != ROLE_OF[field]:
+                message = f"Only a message with role '{ROLE_OF[field]}' may have '{field}'."
+                refuse(INVALID, message, field)
         if self.role == "tool" and self.tool_call_id is None:
             refuse(MISSING, "A message with role 'tool' needs 'tool_call_id'.", "tool_call_id")
         says = self.content is not None

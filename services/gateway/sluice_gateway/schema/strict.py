@@ -40,9 +40,10 @@ class Strict(BaseModel):
         if not isinstance(data, dict):
             return data
         said = {key: value for key, value in data.items() if value is not None}
-        for name in said.keys() & cls.unsupported.keys():
-            if not _is_one_of(said[name], cls.unsupported[name]):
-                refuse(UNSUPPORTED, _why_not(name, cls.unsupported[name]), name)
+        unsupported = cls.unsupported
+        for name in [name for name in said if name in unsupported]:
+            if not _is_one_of(said[name], unsupported[name]):
+                refuse(UNSUPPORTED, _why_not(name, unsupported[name]), name)
             del said[name]
         return said
 
