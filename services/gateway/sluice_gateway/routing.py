@@ -119,7 +119,7 @@ class Router:
         workers = [
             worker
             for worker in self._ready()
-            if worker.model and _same(worker.model, model) and worker not in but_not
+            if worker.model and worker.model.serves_same_as(model) and worker not in but_not
         ]
         if not workers:
             return None
@@ -134,15 +134,6 @@ class Router:
             for worker in self._ready()
             if worker.status and worker.model and worker.model.name == model.name
         )
-
-
-def _same(one: ServedModel, other: ServedModel) -> bool:
-    """Whether a prompt made for one may go to a worker of the other."""
-    return (one.name, one.info.tokenizer_hash, one.max_model_len) == (
-        other.name,
-        other.info.tokenizer_hash,
-        other.max_model_len,
-    )
 
 
 def _not_ready(name: str, workers: list[WorkerConnection]) -> Unavailable:

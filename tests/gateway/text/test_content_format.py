@@ -27,7 +27,7 @@ def test_a_template_that_loops_over_contents_gets_parts(name: str) -> None:
     assert ChatTemplate({"default": PARTS[name]}).format() == "parts"
 
 
-@pytest.mark.parametrize("family", set(FAMILIES) - {"gemma"})
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gemma"}))
 def test_a_template_that_writes_contents_out_gets_strings(family: str) -> None:
     assert ChatTemplate({"default": FAMILIES[family]}).format() == "string"
 
