@@ -73,6 +73,22 @@ def test_a_stop_string_ends_the_text_before_it(front: Gateway) -> None:
     assert finish_reasons(chunks) == {0: "stop"}
 
 
+def test_a_choice_that_met_its_stop_string_leaves_the_batch_at_once(front: Gateway) -> None:
+    body = {
+        "prompt": ['fake:{"say": "end now", "tokens": 4000}', 'fake:{"say": "x", "tokens": 4000}'],
+        "stop": "end",
+        "max_tokens": 4000,
+    }
+    chunks = stream(front.url + "/v1/completions", body)
+    ended = next(each for each in chunks if each["choices"][0]["finish_reason"])
+    assert ended["choices"][0]["index"] == 0
+    deadline = time.monotonic() + 5
+    while front.health()["workers"][0]["rows_running"] != 1:  # type: ignore[index]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    chunks.close()  # type: ignore[attr-defined]
+
+
 def test_completions_take_several_prompts_and_token_ids(front: Gateway) -> None:
     body = {"prompt": ["one", "two"], "n": 2, "max_tokens": 3, "echo": True}
     choices = post(front, body, "/v1/completions").json()["choices"]

@@ -61,7 +61,8 @@ class Choice:
             logprobs = row.logprobs[self._taken :] if self._wants_logprobs else None
             self._taken = count
             events = self._machine.feed(fresh, logprobs)
-        if self._machine.finished:
+        if self._machine.finished:  # a stop string: the worker does not know of it
+            row.abort()
             self._finish("stop")
         elif row.finish is not None:
             if failure := failure_of(row.finish):

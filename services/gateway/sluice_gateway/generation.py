@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from sluice.worker.v1 import worker_pb2 as pb
 
@@ -43,7 +44,7 @@ class Row:
     parallel to ``ids`` when they were asked for, else empty.
     """
 
-    __slots__ = ("finish", "generation", "ids", "logprobs", "seed", "signal", "start")
+    __slots__ = ("abort", "finish", "generation", "ids", "logprobs", "seed", "signal", "start")
 
     def __init__(self, generation: Generation, seed: int, signal: Signal) -> None:
         self.generation = generation
@@ -53,6 +54,12 @@ class Row:
         self.logprobs: list[TokenScore] = []
         self.start: pb.RowStart | None = None
         self.finish: pb.RowFinish | None = None
+        #: Ends the row on the worker that it was submitted to; does nothing once it has ended.
+        self.abort: Callable[[], None] = _not_submitted
+
+
+def _not_submitted() -> None:
+    """Do nothing: no worker has the row."""
 
 
 class Generation:

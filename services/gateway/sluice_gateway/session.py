@@ -8,6 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import grpc
 from sluice.worker.v1 import worker_pb2 as pb
@@ -117,6 +118,7 @@ class WorkerSession:
                 row_id = next(self._row_ids)
                 submit.rows.add(row_id=row_id, seed=row.seed, generated_ids=row.ids)
                 self._rows[row_id] = row
+                row.abort = partial(self.abort, (row_id,))
                 row_ids.append(row_id)
         self._outgoing.put_nowait(pb.SessionRequest(submit=submit))
         return row_ids
