@@ -15,8 +15,10 @@ BODY_SECONDS = 60.0
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises RequestTooLarge or RequestTimeout, and InvalidRequest for a client
-    that left in the middle."""
+    """The whole body.
+
+    Raises RequestTooLarge, RequestTimeout, or InvalidRequest for a client that left meanwhile.
+    """
     limit = gateway_of(request).settings.max_body_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:

@@ -61,8 +61,11 @@ class WorkerConnection:
 
     @property
     def state(self) -> str:
-        """As the worker tells it, or what the gateway knows better: ``connecting``, ``lost``,
-        ``silent`` (it may be hung), ``preparing`` (its tokenizer is being fetched)."""
+        """As the worker tells it, or what the gateway knows better.
+
+        That is ``connecting``, ``lost``, ``silent`` (it may be hung) or ``preparing`` (its
+        tokenizer is being fetched).
+        """
         if self.status is None:
             return "connecting"
         if self.session is None:  # a worker that failed goes down; why it did is what matters

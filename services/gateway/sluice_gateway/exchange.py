@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 
 from sluice.worker.v1 import worker_pb2 as pb
 
@@ -118,6 +118,8 @@ class Exchange:
             Choice(index, row, spec.machine(), wants_logprobs=request.top_count is not None)
             for index, row in enumerate(rows)
         ]
+        self._live = self.choices
+        self._first_token_seen = False
 
     @property
     def usage(self) -> Usage:
@@ -168,45 +170,53 @@ class Exchange:
                 return
         raise refusal or self._gateway.router.why_not(self.model.name)
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Events as they come, until all choices have ended. Raises ApiError when one fails.
+    @property
+    def done(self) -> bool:
+        """Whether every choice has ended."""
+        return not self._live
 
-        An empty batch is a wake-up with nothing to tell; see ``wake_every``.
+    async def deliver(self, take: Callable[[Batch], bool]) -> None:
+        """Hand batches to ``take`` as they come, until all choices have ended.
+
+        ``take`` is called within the session reader's own call, so it must be quick. It returns
+        whether it can take more; if not, this returns and is to be called again. Raises the
+        ApiError that ended a choice, or what ``take`` raises.
         """
-        live = self.choices
-        waiting_for_first = True
-        while live:
-            await self._signal.wait()
-            batch: Batch = []
-            some_ended = False
-            for choice in live:
-                if events := choice.advance():
-                    batch.append((choice.index, events))
-                if choice.done:
-                    some_ended = True
-            if waiting_for_first and any(choice.row.ids for choice in live):
-                waiting_for_first = False
-                self._note_first_token()
-            if some_ended:
-                live = [choice for choice in live if not choice.done]
-            yield batch
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    @contextlib.contextmanager
-    def waking_every(self, seconds: float) -> Iterator[None]:
-        """While entered, ``batches`` yields at least this often, if with an empty batch."""
-        loop = asyncio.get_running_loop()
-        handle: asyncio.TimerHandle
+        def on_news() -> None:
+            if ended.done():
+                return
+            try:
+                takes_more = take(self._advance())
+            except Exception as error:  # noqa: BLE001 (raised where ``ended`` is awaited)
+                ended.set_exception(error)
+            else:
+                if not (takes_more and self._live):
+                    ended.set_result(None)
 
-        def wake() -> None:
-            nonlocal handle
-            self._signal.wake()
-            handle = loop.call_later(seconds, wake)
-
-        handle = loop.call_later(seconds, wake)
+        self._signal.listener = on_news
         try:
-            yield
+            on_news()  # what came while nobody listened
+            await ended
         finally:
-            handle.cancel()
+            self._signal.listener = None
+
+    def _advance(self) -> Batch:
+        """What is new in the choices. Raises the ApiError that ended one of them."""
+        batch: Batch = []
+        some_ended = False
+        for choice in self._live:
+            if events := choice.advance():
+                batch.append((choice.index, events))
+            if choice.done:
+                some_ended = True
+        if some_ended:
+            self._live = [choice for choice in self._live if not choice.done]
+        if not self._first_token_seen and any(choice.row.ids for choice in self.choices):
+            self._first_token_seen = True
+            self._note_first_token()
+        return batch
 
     def _note_first_token(self) -> None:
         histogram = self._gateway.metrics.time_to_first_token.labels(self.model.name)

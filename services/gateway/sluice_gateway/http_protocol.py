@@ -1,10 +1,19 @@
-"""uvicorn's HTTP protocol, with bounds on the size and the time of a request's head."""
+"""uvicorn's HTTP protocol, with bounds on a request's head and a direct way to its connection."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+#: ASGI extension, of type ``WriteBody``.
+WRITE_BODY = "sluice.write_body"
+
+#: Writes a piece of a chunked body, after its start was sent. Returns whether the client keeps
+#: up; if not, ``send`` waits until it does.
+WriteBody = Callable[[bytes], bool]
 
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 15.0
@@ -12,6 +21,9 @@ HEAD_SECONDS = 15.0
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Closes a connection whose request line and headers are too large or too slow.
+
+    And offers the extension WRITE_BODY: a stream of small chunks spends most of ASGI's cost on
+    ``send``, a coroutine and a message for each.
 
     Between requests uvicorn's keep-alive timeout rules; the body is bounded where it is read.
     """
@@ -52,6 +64,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_open = False
         self._stop_timer()
         super().on_headers_complete()
+        extension = {WRITE_BODY: partial(_write_body, self.cycle)}
+        self.scope["extensions"] = extension  # type: ignore[typeddict-item]  # no dict, by ASGI
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
@@ -62,3 +76,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.send_400_response("The request's headers did not come in time.")
+
+
+def _write_body(cycle: RequestResponseCycle, data: bytes) -> bool:
+    if cycle.disconnected:
+        return True  # as ``send`` does: what is written to nobody is gone
+    cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+    return not cycle.flow.write_paused

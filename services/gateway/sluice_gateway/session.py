@@ -17,7 +17,7 @@ from sluice.worker.v1 import worker_pb2_grpc
 from sluice_gateway import PROTOCOL_VERSION
 from sluice_gateway.errors import Unavailable
 from sluice_gateway.failures import error_for_client
-from sluice_gateway.generation import Generation, Row
+from sluice_gateway.generation import Generation, Row, Signal
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,10 @@ class WorkerSession:
             await call.write(await self._outgoing.get())
 
     async def _watch_silence(self, call: _Call) -> None:
-        while (left := self._last_heard + self._silence_seconds - time.monotonic()) > 0:
-            await asyncio.sleep(left)  # noqa: ASYNC110 (what is awaited is that nothing comes)
+        left = self._silence_seconds
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self._silence_seconds - self.silent_for
         call.cancel()
 
     def _close(self) -> None:
@@ -157,39 +159,48 @@ class WorkerSession:
             generation.admit()
 
     def _on_step(self, step: pb.Step) -> None:
-        """Hand each row its tokens: the hot path, once per engine step."""
+        """Hand each row what the step brought: the hot path, once per engine step.
+
+        Listeners are called when all rows have theirs: the rows of a request share one, and it
+        looks at all of them.
+        """
         rows = self._rows
-        if step.starts or step.logprobs:
-            self._on_details(step)
+        news: dict[Signal, None] = {}
+        if step.starts or step.logprobs or step.finishes:
+            self._take_details(step, news)
         if step.token_counts:
-            self._append_runs(step)
+            self._take_runs(step, news)
         else:
             for row_id, token_id in zip(step.row_ids, step.token_ids, strict=True):
                 row = rows.get(row_id)
                 if row is not None:
                     row.ids.append(token_id)
-                    row.signal.wake()
+                    news[row.signal] = None
         for finish in step.finishes:
-            if row := rows.pop(finish.row_id, None):
-                row.finish = finish
-                row.signal.wake()
+            rows.pop(finish.row_id, None)
+        for signal in news:
+            signal.wake()
 
-    def _on_details(self, step: pb.Step) -> None:
+    def _take_details(self, step: pb.Step, news: dict[Signal, None]) -> None:
         for start in step.starts:
             if row := self._rows.get(start.row_id):
                 row.start = start
         for positions in step.logprobs:
             if row := self._rows.get(positions.row_id):
                 row.logprobs += _unpack_logprobs(positions)
+        for finish in step.finishes:
+            if row := self._rows.get(finish.row_id):
+                row.finish = finish
+                news[row.signal] = None
 
-    def _append_runs(self, step: pb.Step) -> None:
+    def _take_runs(self, step: pb.Step, news: dict[Signal, None]) -> None:
         token_ids = list(step.token_ids)
         start = 0
         for row_id, count in zip(step.row_ids, step.token_counts, strict=True):
             row = self._rows.get(row_id)
             if row is not None:
                 row.ids += token_ids[start : start + count]
-                row.signal.wake()
+                news[row.signal] = None
             start += count
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Protocol
 
 from starlette.responses import Response
@@ -13,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from sluice_gateway.errors import ApiError, InternalError
 from sluice_gateway.exchange import Batch, Exchange
 from sluice_gateway.gateway import Gateway
+from sluice_gateway.http_protocol import WRITE_BODY, WriteBody
 from sluice_gateway.output import Event, FinishReason, TextDelta
 from sluice_gateway.usage import Usage
 
@@ -59,6 +61,7 @@ class ExchangeResponse(Response):
         self.exchange = exchange
         self.gateway = gateway
         self.background = None
+        self.write: WriteBody | None = None
 
     @abstractmethod
     async def answer(self, send: Send, send_body: Send) -> None:
@@ -69,6 +72,7 @@ class ExchangeResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response, as ASGI has it."""
+        self.write = scope.get("extensions", {}).get(WRITE_BODY)
         send_body = scope["state"]["send_body"]
         answering = asyncio.ensure_future(self.answer(send, send_body))
         leaving = asyncio.ensure_future(_disconnected(receive))
@@ -104,10 +108,7 @@ class WholeResponse(ExchangeResponse):
     async def answer(self, send: Send, send_body: Send) -> None:
         """See ExchangeResponse."""
         async with self.exchange.running():
-            async for batch in self.exchange.batches():
-                for index, events in batch:
-                    for event in events:
-                        self._answer.add(index, event)
+            await self.exchange.deliver(self._take)
         body = self._answer.body(self.exchange.usage)
         headers = [
             (b"content-type", b"application/json"),
@@ -115,6 +116,12 @@ class WholeResponse(ExchangeResponse):
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send_body({"type": "http.response.body", "body": body})
+
+    def _take(self, batch: Batch) -> bool:
+        for index, events in batch:
+            for event in events:
+                self._answer.add(index, event)
+        return True
 
 
 class StreamResponse(ExchangeResponse):
@@ -135,6 +142,8 @@ class StreamResponse(ExchangeResponse):
         self._opening = opening
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
+        self._unsent = b""
+        self._pieces = 0
 
     async def answer(self, send: Send, send_body: Send) -> None:
         """See ExchangeResponse."""
@@ -146,9 +155,11 @@ class StreamResponse(ExchangeResponse):
                 )
                 begun = True
                 await _send_piece(send_body, self._opening)
-                with self.exchange.waking_every(self.gateway.settings.keepalive_seconds):
-                    async for batch in self.exchange.batches():
-                        await _send_piece(send_body, self._frames(batch) if batch else KEEP_ALIVE)
+                with self._kept_alive(self.gateway.settings.keepalive_seconds):
+                    while not self.exchange.done:
+                        await self.exchange.deliver(self._take)
+                        rest, self._unsent = self._unsent, b""
+                        await _send_piece(send_body, rest)  # waits for a client that is slow
                 last = self._chunks.usage(self.exchange.usage) if self._include_usage else b""
                 await _send_piece(send_body, last + DONE)
         except ApiError as error:
@@ -160,6 +171,36 @@ class StreamResponse(ExchangeResponse):
                 await _send_piece(send_body, _error_event(InternalError("The gateway failed.")))
             raise
         await send_body({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _take(self, batch: Batch) -> bool:
+        if not batch:
+            return True
+        self._pieces += 1
+        data = self._frames(batch)
+        if self.write is not None:
+            return self.write(data)
+        self._unsent += data
+        return False
+
+    @contextlib.contextmanager
+    def _kept_alive(self, seconds: float) -> Iterator[None]:
+        """While entered, a comment goes out when nothing else did for so long."""
+        loop = asyncio.get_running_loop()
+        pieces = self._pieces
+        timer: asyncio.TimerHandle
+
+        def check() -> None:
+            nonlocal timer, pieces
+            if pieces == self._pieces and self.write is not None:
+                self.write(KEEP_ALIVE)
+            pieces = self._pieces
+            timer = loop.call_later(seconds, check)
+
+        timer = loop.call_later(seconds, check)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _frames(self, batch: Batch) -> bytes:
         if len(batch) == 1 and not self._continuous_usage:

@@ -1,4 +1,4 @@
-"""``/tokenize`` and ``/detokenize``: between text and token ids, as the model's tokenizer has it."""
+"""``/tokenize`` and ``/detokenize``: between text and token ids."""
 
 from __future__ import annotations
 
