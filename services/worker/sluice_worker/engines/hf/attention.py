@@ -1,0 +1,231 @@
+"""Attention of a step's tokens over their own slots.
+
+A generated token attends by itself: tokens of neighbouring slots share a call as a
+batch, keys padded to a common length and masked, which leaves each token's bits as they
+are alone (``Attention.grouped`` says whether a probe confirmed that; if not, each has
+its own call). A prompt's tile is one call, whose shape depends on the tile alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from sluice_worker.engines.hf.batch import Span
+from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
+
+PAD = 32
+_CALL_COST = 150  # tokens whose attention costs as much as one more call
+
+
+@dataclass(slots=True)
+class _Group:
+    """Packed tokens ``first`` to ``last`` that share one call."""
+
+    first: int
+    last: int
+    slot: int
+    slots: int
+    length: int
+    mask: torch.Tensor
+    tile: bool
+
+
+@dataclass(slots=True)
+class Layout:
+    """A step's tokens in the order in which they are packed."""
+
+    spans: list[Span]
+    ids: list[int]
+    slots: list[int]
+    positions: list[int]
+    groups: list[_Group]
+    logits_rows: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the step has."""
+        return len(self.ids)
+
+
+class Attention:
+    """Attention for queries [tokens, group, kv_heads, head_dim] over a KvCache.
+
+    ``group`` is query heads to a key-value head. Heads that share keys become rows of
+    one product, so that keys are read once.
+    """
+
+    def __init__(self, cache: KvCache, group: int, grouped: bool) -> None:
+        self._cache = cache
+        self._group = group
+        self.grouped = grouped
+        self._steps = torch.arange(cache.max_len)
+
+    def layout(self, spans: Sequence[Span]) -> Layout:
+        """Pack the spans: tiles first, then generated tokens by slot."""
+        tiles = [span for span in spans if not span.decode]
+        decodes = sorted((span for span in spans if span.decode), key=lambda span: span.slot)
+        layout = Layout([*tiles, *decodes], [], [], [], [], [])
+        for span in layout.spans:
+            count = len(span.tokens)
+            layout.ids += span.tokens
+            layout.slots += [span.slot] * count
+            layout.positions += range(span.start, span.start + count)
+        ends = {}
+        at = 0
+        for span in layout.spans:
+            at += len(span.tokens)
+            ends[id(span)] = at - 1
+        layout.logits_rows = [ends[id(span)] for span in spans if span.wants_logits]
+        for span in tiles:
+            layout.groups.append(self._tile(span, ends[id(span)]))
+        layout.groups += self._decode_groups(decodes, ends)
+        return layout
+
+    def attend(
+        self, layer: int, query: torch.Tensor, layout: Layout, scale: float | None = None
+    ) -> list[torch.Tensor]:
+        """Outputs of the groups in order, each [tokens, group * kv_heads * head_dim]."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        outputs = []
+        for group in layout.groups:
+            q = query[group.first : group.last]
+            k = keys[group.slot : group.slot + group.slots, :, : group.length]
+            v = values[group.slot : group.slot + group.slots, :, : group.length]
+            count = group.last - group.first
+            if group.tile:
+                q = q.flatten(0, 1).transpose(0, 1).unsqueeze(0)
+            else:
+                q = q.transpose(1, 2)
+                if group.slots != count:
+                    k, v = k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1)
+            out = functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=group.mask, scale=scale
+            )
+            outputs.append(out.transpose(1, 2).reshape(count, -1))
+        return outputs
+
+    def _tile(self, span: Span, end: int) -> _Group:
+        count = len(span.tokens)
+        length = _padded(span.start + count)
+        positions = torch.arange(span.start, span.start + count).unsqueeze(1)
+        mask = self.mask(positions.repeat_interleave(self._group, 0), length)
+        return _Group(end - count + 1, end + 1, span.slot, 1, length, mask[None, None], True)
+
+    def _decode_groups(self, spans: list[Span], ends: dict[int, int]) -> list[_Group]:
+        groups: list[_Group] = []
+        for run in _runs(spans):
+            if len(run[0].tokens) > 1:
+                groups += self._replayed(run[0], ends[id(run[0])])
+                continue
+            lengths = [_padded(span.start + 1) for span in run]
+            cuts = _cuts(lengths) if self.grouped else list(range(len(run) + 1))
+            for i, j in itertools.pairwise(cuts):
+                first = ends[id(run[i])]
+                positions = [span.start for span in run[i:j]]
+                length = max(lengths[i:j])
+                mask = self.mask(torch.tensor(positions).view(-1, 1, 1, 1), length)
+                groups.append(_Group(first, first + j - i, run[i].slot, j - i, length, mask, False))
+        return groups
+
+    def _replayed(self, span: Span, end: int) -> list[_Group]:
+        """Generated tokens of one slot, computed as they were one by one."""
+        count = len(span.tokens)
+        first = end - count + 1
+        positions = torch.arange(span.start, span.start + count).view(-1, 1, 1, 1)
+        if self.grouped:
+            length = _padded(span.start + count)
+            mask = self.mask(positions, length)
+            return [_Group(first, end + 1, span.slot, 1, length, mask, False)]
+        groups = []
+        for i in range(count):
+            length = _padded(span.start + i + 1)
+            mask = self.mask(positions[i : i + 1], length)
+            groups.append(_Group(first + i, first + i + 1, span.slot, 1, length, mask, False))
+        return groups
+
+    def mask(self, positions: torch.Tensor, length: int) -> torch.Tensor:
+        """0 up to each of ``positions`` [..., 1], -inf beyond, [..., length]."""
+        mask = torch.zeros(*positions.shape[:-1], length)
+        return mask.masked_fill_(self._steps[:length] > positions, -math.inf)
+
+
+def _padded(length: int) -> int:
+    return -(-length // PAD) * PAD
+
+
+def _runs(spans: list[Span]) -> list[list[Span]]:
+    """Spans of one token in slots that follow each other; longer spans by themselves."""
+    runs: list[list[Span]] = []
+    for span in spans:
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and len(span.tokens) == len(last.tokens) == 1
+            and span.slot == last.slot + 1
+        ):
+            runs[-1].append(span)
+        else:
+            runs.append([span])
+    return runs
+
+
+def _cuts(lengths: list[int]) -> list[int]:
+    """Where to cut a run so that padding and calls together cost least."""
+    best = [0.0]
+    before = [0]
+    for end in range(1, len(lengths) + 1):
+        longest = 0
+        cheapest, start = math.inf, 0
+        for begin in range(end - 1, -1, -1):
+            longest = max(longest, lengths[begin])
+            cost = best[begin] + _CALL_COST + longest * (end - begin)
+            if cost < cheapest:
+                cheapest, start = cost, begin
+        best.append(cheapest)
+        before.append(start)
+    cuts = [len(lengths)]
+    while cuts[-1]:
+        cuts.append(before[cuts[-1]])
+    return cuts[::-1]
+
+
+def attention_is_invariant(shape: KvShape, group: int) -> bool:
+    """Whether tokens that share a call get the bits that they get alone."""
+    small = KvShape(1, shape.heads, shape.head_dim)
+    cache = KvCache(small, 5, 8 * PAD, PAD)
+    generator = torch.Generator().manual_seed(0)
+    cache.tokens.copy_(torch.randn(cache.tokens.shape, generator=generator))
+    starts = [3, 62, 64, 200, 130]
+    query = torch.randn(5, group, shape.heads, shape.head_dim, generator=generator)
+    attention = Attention(cache, group, grouped=True)
+
+    def attend(spans: list[Span], query: torch.Tensor) -> torch.Tensor:
+        return torch.cat(attention.attend(0, query, attention.layout(spans)))
+
+    def alone(slot: int, start: int, i: int) -> torch.Tensor:
+        return attend([Span(slot, start, [0], True, True)], query[i : i + 1])
+
+    spans = [Span(slot, start, [0], True, True) for slot, start in enumerate(starts)]
+    layout = attention.layout(spans)
+    merged = _merged(attention, layout, starts)
+    together = torch.cat(attention.attend(0, query, merged))
+    replay = attend([Span(2, 62, [0] * 5, True, True)], query)
+    return all(
+        torch.equal(together[i], alone(i, starts[i], i)[0])
+        and torch.equal(replay[i], alone(2, 62 + i, i)[0])
+        for i in range(5)
+    )
+
+
+def _merged(attention: Attention, layout: Layout, starts: list[int]) -> Layout:
+    """The layout with all its tokens in one call, whatever that costs."""
+    length = max(_padded(start + 1) for start in starts)
+    mask = attention.mask(torch.tensor(starts).view(-1, 1, 1, 1), length)
+    layout.groups = [_Group(0, len(starts), 0, len(starts), length, mask, False)]
+    return layout

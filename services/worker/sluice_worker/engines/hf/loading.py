@@ -1,0 +1,176 @@
+"""From a model directory to an engine that is warm."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sluice_worker.engines.base import ModelInfo
+from sluice_worker.engines.hf.architecture import check_servable
+from sluice_worker.engines.hf.batch import TILE, Runner, Span
+from sluice_worker.engines.hf.checkpoint import Checkpoint
+from sluice_worker.engines.hf.engine import HfEngine
+from sluice_worker.engines.hf.fingerprint import fingerprint
+from sluice_worker.engines.hf.kv_cache import KvBudget, KvShape
+from sluice_worker.engines.hf.linear import Fp16RangeError, kernel_for
+from sluice_worker.engines.hf.machine import core_count, free_memory, trim_memory
+from sluice_worker.engines.hf.options import HfOptions, ModelLoadError
+from sluice_worker.engines.hf.paths import Path, find_path
+from sluice_worker.engines.hf.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+_LENGTH_UNKNOWN = 2048
+_KV_SHARE = 0.5
+
+
+def load_engine(options: HfOptions, progress: Callable[[str], None]) -> HfEngine:
+    """Load and warm a model. Raises ModelLoadError."""
+    progress("loading")
+    threads = options.num_threads or core_count()
+    torch.set_num_threads(threads)
+    config = _read_config(options)
+    check_servable(config)
+    checkpoint = Checkpoint(options.model_dir)
+    max_len = _max_model_len(options, config)
+    with torch.inference_mode():
+        path, kernel = _load_weights(options, config, checkpoint, max_len)
+        trim_memory()
+        budget = _kv_budget(options, path.kv, max_len)
+        max_len = _fitting_length(budget, max_len)
+        runner = path.build(max_len)
+        progress("warming")
+        _warm(runner, options, max_len)
+    tile = min(TILE, options.prefill_chunk)
+    model = ModelInfo(
+        fingerprint=fingerprint(config, checkpoint, kernel, runner.name, tile),
+        max_model_len=max_len,
+        vocab_size=runner.vocab_size,
+        eos_token_ids=_eos_ids(options, config, runner.vocab_size),
+        batch_max=options.batch_max,
+    )
+    log.info("path %s, kernel %s, batch invariant: %s", runner.name, kernel, path.invariant)
+    scheduler = Scheduler(runner, budget, options.batch_max, options.prefill_chunk, TILE)
+    return HfEngine(
+        model,
+        runner,
+        scheduler,
+        queue_max=options.queue_max,
+        batch_delay=options.batch_delay_ms / 1000,
+        threads=threads,
+    )
+
+
+def _read_config(options: HfOptions) -> Any:
+    from transformers import AutoConfig
+
+    if not (options.model_dir / "config.json").is_file():
+        raise ModelLoadError("the model has no config.json", "check the model's directory")
+    try:
+        return AutoConfig.from_pretrained(
+            options.model_dir,
+            trust_remote_code=options.trust_remote_code,
+            local_files_only=True,
+        )
+    except Exception as error:  # transformers raises many kinds here
+        raise ModelLoadError(
+            f"transformers cannot read the model's config: {str(error).strip()[:200]}",
+            "use a model type that transformers knows, or set trust_remote_code",
+        ) from error
+
+
+def _max_model_len(options: HfOptions, config: Any) -> int:
+    language = config.get_text_config(decoder=True)
+    own = getattr(language, "max_position_embeddings", None)
+    if own is None:
+        return options.max_model_len or _LENGTH_UNKNOWN
+    if options.max_model_len is not None and options.max_model_len > own:
+        raise ModelLoadError(
+            f"max_model_len is {options.max_model_len} and the model was made for {own} tokens",
+            f"set MAX_MODEL_LEN to {own} or less",
+        )
+    return int(options.max_model_len or own)
+
+
+def _load_weights(
+    options: HfOptions, config: Any, checkpoint: Checkpoint, max_len: int
+) -> tuple[Path, str]:
+    """Load in the precision asked for, or float32 if "auto" finds no other way."""
+    precision = options.dtype
+    if precision == "auto":
+        precision = "float16" if checkpoint.is_16_bit() else "float32"
+    try:
+        kernel = kernel_for(precision)
+        return find_path(options, config, checkpoint, kernel, max_len), kernel
+    except (Fp16RangeError, LookupError) as error:
+        reason = "a weight is too large for float16"
+        if isinstance(error, LookupError):
+            reason = str(error)
+        if options.dtype != "auto":
+            raise ModelLoadError(reason, "set DTYPE to float32") from error
+        log.warning("weights are kept in float32: %s", reason)
+    kernel = kernel_for("float32")
+    return find_path(options, config, checkpoint, kernel, max_len), kernel
+
+
+def _kv_budget(options: HfOptions, kv: KvShape, max_len: int) -> KvBudget:
+    most = options.batch_max * -(-max_len // kv.block_tokens)
+    if options.kv_cache_bytes is None:
+        size = int(free_memory() * _KV_SHARE)
+    else:
+        size = options.kv_cache_bytes
+    blocks = min(size // kv.block_bytes, most)
+    if blocks < 1:
+        raise ModelLoadError(
+            f"{size} bytes hold no block of keys and values, which takes {kv.block_bytes}",
+            "raise KV_CACHE_BYTES",
+        )
+    return KvBudget(blocks, kv.block_tokens)
+
+
+def _fitting_length(budget: KvBudget, max_len: int) -> int:
+    holds = budget.blocks * budget.block_tokens
+    if holds < max_len:
+        log.warning("max_model_len is lowered from %d to %d: KV_CACHE_BYTES", max_len, holds)
+    return min(max_len, holds)
+
+
+def _warm(runner: Runner, options: HfOptions, max_len: int) -> None:
+    """First passes through every kernel, at the sizes that steps will have."""
+    tile = min(TILE, options.prefill_chunk, max_len)
+    tiles = max(1, min(options.batch_max, options.prefill_chunk // tile))
+    for rows in sorted({1, tiles}):
+        runner.forward([Span(slot, 0, [0] * tile, False, True) for slot in range(rows)])
+        _release(runner, rows)
+    for rows in sorted({1, options.batch_max}):
+        for step in range(min(2, max_len)):
+            runner.forward([Span(slot, step, [0], True, True) for slot in range(rows)])
+        _release(runner, rows)
+
+
+def _release(runner: Runner, slots: int) -> None:
+    for slot in range(slots):
+        runner.release(slot)
+
+
+def _eos_ids(options: HfOptions, config: Any, vocab_size: int) -> tuple[int, ...]:
+    """End-of-sequence ids: the generation config's if it has some, else the config's."""
+    from transformers import GenerationConfig
+
+    ids = None
+    if (options.model_dir / "generation_config.json").is_file():
+        try:
+            ids = GenerationConfig.from_pretrained(options.model_dir).eos_token_id
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(
+                "generation_config.json cannot be read", "download the model again"
+            ) from error
+    if ids is None:
+        ids = getattr(config.get_text_config(decoder=True), "eos_token_id", None)
+    if ids is None:
+        return ()
+    several = ids if isinstance(ids, list | tuple) else [ids]
+    return tuple(sorted({int(token) for token in several if 0 <= int(token) < vocab_size}))

@@ -1,0 +1,63 @@
+"""What an hf engine can be told, and what goes wrong when it cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DTYPES = ("auto", "float32", "float16")
+
+
+class ModelLoadError(Exception):
+    """The model cannot be served. The message says why and what to do, in one line."""
+
+    def __init__(self, cause: str, mend: str = "") -> None:
+        super().__init__(f"{cause}; {mend}" if mend else cause)
+        self.cause = cause
+        self.mend = mend
+
+
+@dataclass(frozen=True)
+class HfOptions:
+    """Options of the hf engine.
+
+    ``batch_max``: the most rows of a step. More rows give more tokens a second in all
+    and fewer for each. ``batch_delay_ms``: how long an idle engine waits for company
+    before its first step. ``max_model_len``: the most tokens of prompt and output;
+    the model's own limit if None. ``kv_cache_bytes``: the most memory for keys and
+    values; half of what is free after the weights if None. ``dtype``: how weights are
+    kept, "float32", "float16" (arithmetic stays float32), or "auto" for float16 if the
+    checkpoint has 16-bit weights. ``prefill_chunk``: prompt tokens of a step; fewer
+    keep the pace of running rows, more bring first tokens sooner. ``queue_max``: rows
+    that may wait. ``num_threads``: cores to compute on; those of the container if None.
+    """
+
+    model_dir: Path
+    batch_max: int = 32
+    batch_delay_ms: float = 2.0
+    max_model_len: int | None = None
+    kv_cache_bytes: int | None = None
+    dtype: str = "auto"
+    prefill_chunk: int = 256
+    queue_max: int = 256
+    num_threads: int | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ModelLoadError(
+                f"dtype {self.dtype!r} is not one that the hf engine computes in",
+                f"use one of {', '.join(DTYPES)} ('auto' serves bfloat16 checkpoints)",
+            )
+        for name in ("batch_max", "prefill_chunk"):
+            self._at_least(name, 1)
+        for name in ("queue_max", "batch_delay_ms"):
+            self._at_least(name, 0)
+        for name in ("max_model_len", "kv_cache_bytes", "num_threads"):
+            if getattr(self, name) is not None:
+                self._at_least(name, 1)
+
+    def _at_least(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if value < least:
+            raise ModelLoadError(f"{name} is {value}", f"set it to {least} or more")

@@ -1,0 +1,137 @@
+"""Builds the fastest runner that computes a model rightly."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sluice_worker.engines.hf.architecture import NotThisPath, decoder_shape
+from sluice_worker.engines.hf.batch import Runner
+from sluice_worker.engines.hf.checkpoint import Checkpoint
+from sluice_worker.engines.hf.decoder import Decoder, read_decoder
+from sluice_worker.engines.hf.kv_cache import KvShape
+from sluice_worker.engines.hf.linear import LinearFactory
+from sluice_worker.engines.hf.options import HfOptions, ModelLoadError
+from sluice_worker.engines.hf.packed import PackedModel, cache_shape, packed_shape
+from sluice_worker.engines.hf.selfcheck import agrees, prompts_for, references_of
+from sluice_worker.engines.hf.solo import SoloModel
+from sluice_worker.engines.hf.transformers_model import load_model, pack_model, text_config
+
+log = logging.getLogger(__name__)
+
+Build = Callable[[int], Runner]
+"""Makes the runner, for rows of up to this many tokens."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A model whose weights are loaded, still without room for keys and values."""
+
+    name: str
+    kv: KvShape
+    invariant: bool
+    build: Build
+
+
+def find_path(
+    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+) -> Path:
+    """The first path that can compute the model. Raises ModelLoadError if none can."""
+    reasons = []
+    for attempt in (_own, _packed, _solo):
+        try:
+            path = attempt(options, config, checkpoint, kernel, max_len)
+        except NotThisPath as reason:
+            reasons.append(f"{attempt.__name__.strip('_')}: {reason}")
+            continue
+        if reasons:
+            log.info("the model is served by the %s path (%s)", path.name, "; ".join(reasons))
+        return path
+    raise ModelLoadError(
+        f"this {config.model_type} model cannot be computed rightly ({'; '.join(reasons)})",
+        "use another model, or the vllm engine",
+    )
+
+
+def _own(
+    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+) -> Path:
+    shape = decoder_shape(config, checkpoint, max_len)
+    weights = read_decoder(shape, checkpoint, LinearFactory(kernel))
+    for name in _strangers(weights.unused):
+        log.warning("the checkpoint has a tensor that the model does not use: %s", name)
+    kv = KvShape(shape.layers, shape.kv_heads, shape.head_dim)
+
+    def build(length: int) -> Runner:
+        return Decoder(weights, options.batch_max, length)
+
+    return Path("decoder", kv, weights.counts.invariant, build)
+
+
+def _packed(
+    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+) -> Path:
+    kv = packed_shape(config, max_len)
+    pack = LinearFactory(kernel)
+    model = load_model(
+        options.model_dir, config, "auto", trust_remote_code=options.trust_remote_code
+    )
+    pack_model(model, pack)
+    vocab = model.get_output_embeddings().out_features
+    prompts = prompts_for(vocab, options.batch_max, max_len)
+    references = references_of(model, prompts)
+    counts = pack.row_counts()
+    trial = PackedModel(model, kv, counts, min(options.batch_max, len(prompts)), max_len)
+    if not agrees(trial, references, prompts):
+        raise NotThisPath("packed rows differ from the model's own computation")
+
+    def build(length: int) -> Runner:
+        return PackedModel(model, kv, counts, options.batch_max, length)
+
+    return Path("packed", kv, counts.invariant, build)
+
+
+def _solo(
+    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+) -> Path:
+    try:
+        kv = cache_shape(text_config(config))
+    except AttributeError as error:
+        raise NotThisPath("its config does not tell the shape of its cache") from error
+    failure: Exception | None = None
+    for packed in (True, False):
+        model = load_model(
+            options.model_dir, config, torch.float32, trust_remote_code=options.trust_remote_code
+        )
+        try:
+            runner = _checked_solo(model, LinearFactory(kernel) if packed else None, max_len)
+        except (AttributeError, TypeError, RuntimeError, ValueError, IndexError) as error:
+            log.info("the solo path failed, packed=%s: %s", packed, error)
+            failure = error
+        else:
+            return Path("solo", kv, invariant=True, build=_given(runner))
+    raise NotThisPath("its cache does not give what a whole pass gives") from failure
+
+
+def _given(runner: Runner) -> Build:
+    return lambda length: runner
+
+
+def _checked_solo(model: Any, pack: LinearFactory | None, max_len: int) -> Runner:
+    vocab = int(model.get_output_embeddings().weight.shape[0])
+    if pack is not None:
+        pack_model(model, pack)
+    prompts = prompts_for(vocab, 1, max_len)
+    runner = SoloModel(model, vocab)
+    if not agrees(runner, references_of(model, prompts), prompts):
+        raise ValueError("a row computed in pieces differs from one computed at once")
+    return runner
+
+
+def _strangers(names: list[str]) -> list[str]:
+    """Of the tensors that were not read, those that transformers would wonder about."""
+    return [name for name in names if not name.endswith("rotary_emb.inv_freq")]

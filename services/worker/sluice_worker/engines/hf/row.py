@@ -1,0 +1,123 @@
+"""One row on its way: what it has computed and what comes next."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from sluice_worker.engines.base import (
+    FinishReason,
+    GenerationRequest,
+    RowFinish,
+    RowKey,
+    RowOutput,
+    RowSpec,
+    RowStart,
+)
+from sluice_worker.engines.hf.batch import Span
+from sluice_worker.engines.hf.sampler import Choice, RowSampler
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """A row, waiting or running. Its tokens are the prompt's and those generated.
+
+    ``computed`` tokens have keys and values in ``slot``, ``blocks`` are charged for
+    them. ``order`` is the row's place in the line of arrival.
+    """
+
+    request: GenerationRequest
+    key: RowKey
+    order: int
+    prompt: list[int]
+    generated: list[int]
+    sampler: RowSampler
+    submitted: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    answered: bool = False
+    slot: int = -1
+    blocks: int = 0
+    computed: int = 0
+    cached: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens so far, of the prompt and generated."""
+        return len(self.prompt) + len(self.generated)
+
+    @property
+    def left(self) -> int:
+        """Tokens to compute before the next one can be drawn."""
+        return self.length - self.computed
+
+    @property
+    def decoding(self) -> bool:
+        """Whether the row is past its prefill."""
+        return self.left == 1 and self.computed >= len(self.prompt)
+
+    def spans(self, budget: int, tile: int) -> list[Span]:
+        """What to compute next, of at most ``budget`` tokens but whole tiles."""
+        spans: list[Span] = []
+        at = self.computed
+        while at < self.length:
+            if at < len(self.prompt):
+                end = min(at - at % tile + tile, len(self.prompt))
+                if end - at > budget:
+                    break
+                tokens = self.prompt[at:end]
+            else:
+                end = min(at + budget, self.length)
+                if end == at:
+                    break
+                first = at - len(self.prompt)
+                tokens = self.generated[first : first + end - at]
+            decode = at >= len(self.prompt)
+            spans.append(Span(self.slot, at, tokens, decode, wants_logits=end == self.length))
+            budget -= end - at
+            at = end
+        return spans
+
+    def next_chunk(self, tile: int) -> int:
+        """The least budget with which ``spans`` gives anything."""
+        at = self.computed
+        if at >= len(self.prompt):
+            return 1
+        return min(at - at % tile + tile, len(self.prompt)) - at
+
+    def take(self, choice: Choice) -> RowOutput:
+        """Go on with the token chosen. The output says if that ends the row."""
+        token = choice.token
+        self.generated.append(token)
+        self.sampler.took(token)
+        output = RowOutput(self.key, [token])
+        if choice.logprobs is not None:
+            output.logprobs = [choice.logprobs]
+        if not self.answered:
+            self.answered = True
+            output.start = self._start()
+        if token in self.sampler.stop_ids:
+            output.finish = RowFinish(FinishReason.STOP, stop_token_id=token)
+        elif len(self.generated) >= self.sampler.params.max_tokens:
+            output.finish = RowFinish(FinishReason.LENGTH)
+        return output
+
+    def _start(self) -> RowStart:
+        started = self.submitted if self.started is None else self.started
+        return RowStart(
+            queue_seconds=started - self.submitted,
+            prefill_seconds=time.monotonic() - started,
+            cached_tokens=self.cached,
+        )
+
+
+def make_row(
+    request: GenerationRequest,
+    spec: RowSpec,
+    order: int,
+    prompt: list[int],
+    eos_ids: tuple[int, ...],
+) -> Row:
+    """The row that ``spec`` asks for, waiting."""
+    generated = list(spec.generated_ids)
+    sampler = RowSampler(request.sampling, spec.seed, eos_ids, prompt, generated)
+    return Row(request, spec.key, order, prompt, generated, sampler)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sluice_worker.engines.hf.machine import prepare_libraries
+
+prepare_libraries()  # before torch is imported in this process
+
+from sluice_worker.engines.hf import HfOptions, load  # noqa: E402
+from sluice_worker.engines.hf.engine import HfEngine  # noqa: E402
+
+from tests.worker.hf import models  # noqa: E402
+
+Loader = Callable[..., HfEngine]
+
+
+class Zoo:
+    """Saved models and their references, made when first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._saved: dict[str, Path] = {}
+        self._references: dict[tuple[str, str], models.Reference] = {}
+
+    def path(self, kind: str) -> Path:
+        if kind not in self._saved:
+            self._saved[kind] = models.save(models.build(kind), self._directory / kind)
+        return self._saved[kind]
+
+    def reference(self, kind: str, dtype: str = "float32") -> models.Reference:
+        """transformers' model in the precision that the engine has with ``dtype``."""
+        key = (kind, dtype)
+        if key not in self._references:
+            model = models.build(kind)
+            if dtype == "float16":
+                models.round_to_half(model)
+            self._references[key] = models.Reference(model)
+        return self._references[key]
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    return Zoo(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def engine_of(zoo: Zoo) -> Iterator[Loader]:
+    """Loads engines and closes them; the same options give the same engine again."""
+    engines: dict[Any, HfEngine] = {}
+
+    def engine(kind: str, **options: Any) -> HfEngine:
+        key = (kind, tuple(sorted(options.items())))
+        if key not in engines:
+            engines[key] = load(
+                HfOptions(zoo.path(kind), **{"dtype": "float32", "num_threads": 1, **options}),
+                lambda state: None,
+            )
+        return engines[key]
+
+    yield engine
+    for loaded in engines.values():
+        loaded.close()
