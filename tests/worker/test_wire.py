@@ -84,6 +84,7 @@ def test_absent_logprobs_are_none_and_zero_is_zero() -> None:
         ({"logit_bias": {1: float("inf")}}, "logit_bias"),
         ({"logit_bias": dict.fromkeys(range(1025), 1.0)}, "logit_bias"),
         ({"stop_token_ids": [100]}, "stop_token_ids"),
+        ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids"),
         ({"allowed_token_ids": [100]}, "allowed_token_ids"),
     ],
 )

@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from sluice_gateway.errors import Overloaded, Unavailable
 
 
+def shutting_down() -> Unavailable:
+    """The error of a request that this gateway can no longer serve."""
+    message = "This gateway is shutting down. Please send the request again."
+    return Unavailable(message, code="draining", headers={"Retry-After": "1"})
+
+
 class Admission:
     """Counts the rows of each model and refuses what would wait too long."""
 
@@ -19,11 +25,25 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        #: The drain's time is over: what is still under way is being ended.
+        self.expired = False
 
     @property
     def rows(self) -> int:
         """Rows under way or waiting, of all models."""
         return self._rows.total()
+
+    def check(self, model_name: str, rows: int, capacity: int) -> None:
+        """Raise what ``admit`` would, without holding places."""
+        if self.draining:
+            raise shutting_down()
+        under_way = self._rows[model_name]
+        # A request larger than the whole bound is served when nothing else is under way.
+        if under_way and under_way + rows > capacity + self._queue_max:
+            raise Overloaded(
+                f"{under_way} choices are under way for `{model_name}`. Please try again later.",
+                headers={"Retry-After": "1"},
+            )
 
     @contextlib.contextmanager
     def admit(self, model_name: str, rows: int, capacity: int) -> Iterator[None]:
@@ -32,16 +52,7 @@ class Admission:
         ``capacity`` is how many rows the model's workers compute at once. Raises Overloaded
         when more than ``queue_max`` rows would wait, Unavailable when the gateway drains.
         """
-        if self.draining:
-            message = "This gateway is shutting down. Please send the request again."
-            raise Unavailable(message, code="draining", headers={"Retry-After": "1"})
-        under_way = self._rows[model_name]
-        # A request larger than the whole bound is served when nothing else is under way.
-        if under_way and under_way + rows > capacity + self._queue_max:
-            raise Overloaded(
-                f"{under_way} requests are under way for `{model_name}`. Please try again later.",
-                headers={"Retry-After": "1"},
-            )
+        self.check(model_name, rows, capacity)
         self._rows[model_name] += rows
         self._idle.clear()
         try:
@@ -58,5 +69,12 @@ class Admission:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
+            self.expired = True
             return False
         return True
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Return when nothing is under way, or after ``seconds``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()

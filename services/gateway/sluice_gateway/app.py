@@ -36,6 +36,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         title="Sluice",
         version=__version__,
         lifespan=lifespan,
+        openapi_url=None,  # it does not describe the requests yet
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

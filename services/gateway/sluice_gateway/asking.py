@@ -11,7 +11,7 @@ from typing import TypeVar
 from fastapi import Request
 
 from sluice_gateway.body import read_body
-from sluice_gateway.errors import InvalidRequest
+from sluice_gateway.errors import InvalidRequest, Overloaded
 from sluice_gateway.exchange import Exchange
 from sluice_gateway.gateway import Gateway, gateway_of
 from sluice_gateway.model import ServedModel
@@ -19,6 +19,9 @@ from sluice_gateway.prompt import Prompt, PromptBuilder
 from sluice_gateway.schema.parsing import parse
 from sluice_gateway.schema.sampling import SamplingRequest
 from sluice_gateway.schema.strict import Strict
+
+#: A prompt takes a millisecond or so; more than so many in line is an overload.
+PROMPTS_WAITING_MAX = 1024
 
 R = TypeVar("R", bound=Strict)
 T = TypeVar("T")
@@ -37,6 +40,11 @@ class Asked:
         """From the HTTP request."""
         state = request.scope["state"]
         return cls(gateway_of(request), state["request_id"], state["arrived"])
+
+    def check_admission(self, model: ServedModel, choices: int) -> None:
+        """Refuse early, before a prompt is built, what would be refused anyway."""
+        gateway = self.gateway
+        gateway.admission.check(model.name, choices, gateway.router.capacity(model))
 
     def exchange(
         self, model: ServedModel, request: SamplingRequest, prompts: list[Prompt]
@@ -63,16 +71,25 @@ def prompt_builder(gateway: Gateway, model: ServedModel) -> PromptBuilder:
 
 
 async def in_prompt_thread(gateway: Gateway, build: Callable[[], T]) -> T:
-    """Run ``build`` off the event loop: a template or a tokenizer may compute for long."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(gateway.settings.prompt_seconds):
-            return await loop.run_in_executor(gateway.prompt_threads, build)
-    except TimeoutError:
-        raise InvalidRequest(
-            f"The prompt could not be prepared within {gateway.settings.prompt_seconds:.0f} s. "
-            "Please send a shorter one."
-        ) from None
+    """Run ``build`` off the event loop: a template or a tokenizer may compute for long.
+
+    Its time begins when a thread is free for it. Raises Overloaded when too many wait for one.
+    """
+    slots = gateway.prompt_slots
+    if slots.waiting >= PROMPTS_WAITING_MAX:
+        raise Overloaded(
+            "Too many prompts wait to be prepared. Please try again later.",
+            headers={"Retry-After": "1"},
+        )
+    seconds = gateway.settings.prompt_seconds
+    async with slots:
+        try:
+            async with asyncio.timeout(seconds):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(gateway.prompt_threads, build)
+        except TimeoutError:
+            message = f"The prompt took longer than {seconds:g} s to prepare. Send a shorter one."
+            raise InvalidRequest(message) from None
 
 
 def fingerprint_of(model: ServedModel) -> str:

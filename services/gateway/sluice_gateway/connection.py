@@ -35,7 +35,9 @@ _CHANNEL_OPTIONS = (
 
 
 def state_name(state: pb.WorkerState.ValueType) -> str:
-    """``WORKER_STATE_READY`` as ``ready``."""
+    """``WORKER_STATE_READY`` as ``ready``; a state of a newer release by its number."""
+    if state not in pb.WorkerState.values():
+        return f"state {state}"
     return pb.WorkerState.Name(state).removeprefix("WORKER_STATE_").lower()
 
 
@@ -49,7 +51,9 @@ class WorkerConnection:
         self.session: WorkerSession | None = None
         self.status: pb.Status | None = None
         self.model: ServedModel | None = None
-        self.trouble = ""
+        self.retiring = False
+        self._trouble = ""
+        self._model_trouble = ""
         self._gateway_name = gateway_name
         self._silence_seconds = silence_seconds
         self._fetcher = fetcher
@@ -63,8 +67,8 @@ class WorkerConnection:
     def state(self) -> str:
         """As the worker tells it, or what the gateway knows better.
 
-        That is ``connecting``, ``lost``, ``silent`` (it may be hung) or ``preparing`` (its
-        tokenizer is being fetched).
+        That is ``connecting``, ``lost``, ``silent`` (it may be hung), ``preparing`` (its
+        tokenizer is being fetched) or ``unusable`` (its tokenizer cannot be loaded here).
         """
         if self.status is None:
             return "connecting"
@@ -73,13 +77,23 @@ class WorkerConnection:
         if self.session.silent_for > DOUBT_SECONDS:
             return "silent"
         if self.status.state == pb.WORKER_STATE_READY and self.model is None:
-            return "preparing"
+            return "unusable" if self._model_trouble else "preparing"
         return state_name(self.status.state)
 
     @property
     def ready(self) -> bool:
         """Whether requests can go to it now."""
-        return self.model is not None and self.state == "ready"
+        return self.model is not None and self.state == "ready" and not self.retiring
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, for the operator; empty when nothing is."""
+        return self._model_trouble or self._trouble
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether its engine has made no step for long although it has rows: it may be stuck."""
+        return self.status is not None and self.status.engine_quiet_ms > DOUBT_SECONDS * 1000
 
     @property
     def model_name(self) -> str | None:
@@ -101,15 +115,26 @@ class WorkerConnection:
         return None if self._heard_at is None else time.monotonic() - self._heard_at
 
     async def run(self) -> None:
-        """Keep a session open until cancelled."""
+        """Keep a session open until cancelled, or until retired and without rows."""
         delay = FIRST_RETRY_SECONDS
-        while True:
+        while not self.retiring:
             began = time.monotonic()
             await self._one_session()
+            if self.retiring:
+                return
             if time.monotonic() - began > LAST_RETRY_SECONDS:
                 delay = FIRST_RETRY_SECONDS
             await asyncio.sleep(delay * random.uniform(0.7, 1.3))
             delay = min(delay * 1.6, LAST_RETRY_SECONDS)
+
+    def retire(self) -> None:
+        """Take no new rows; end when those under way have ended."""
+        self.retiring = True
+        self._end_if_retired()
+
+    def _end_if_retired(self) -> None:
+        if self.retiring and self.session is not None and not self.session.row_count:
+            self.session.end("the address is no longer one of a worker")
 
     async def _one_session(self) -> None:
         session = WorkerSession(self._gateway_name, self._silence_seconds)
@@ -131,10 +156,11 @@ class WorkerConnection:
     def _on_status(self, stub: worker_pb2_grpc.WorkerServiceAsyncStub, status: pb.Status) -> None:
         before = self.state
         self.status = status
-        self.trouble = status.message if status.state == pb.WORKER_STATE_FAILED else ""
+        self._trouble = status.message if status.state == pb.WORKER_STATE_FAILED else ""
         self._heard_at = time.monotonic()
         if self.state == "preparing" and self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch_model(stub))
+        self._end_if_retired()
         if self.state != before:
             log.info("worker %s: %s %s", self.address, self.state, status.message)
 
@@ -147,16 +173,18 @@ class WorkerConnection:
             await asyncio.sleep(FIRST_RETRY_SECONDS)
             self._fetching = None  # the next status tries again
         except ModelUnusable as error:
-            self._note_trouble(str(error))
+            log.error("worker %s: %s", self.address, error)  # noqa: TRY400 (it says all)
+            self._model_trouble = str(error)
 
     def _note_trouble(self, trouble: str) -> None:
-        if trouble != self.trouble:
+        if trouble != self._trouble:
             log.warning("worker %s: %s", self.address, trouble)
-        self.trouble = trouble
+        self._trouble = trouble
 
     async def _forget_session(self) -> None:
         self.session = None
         self.model = None
+        self._model_trouble = ""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)

@@ -7,15 +7,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
-from sluice.worker.v1 import worker_pb2 as pb
-
+from sluice_gateway.choice import Choice
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.errors import ApiError, Overloaded, Unavailable
-from sluice_gateway.failures import failure_of
 from sluice_gateway.gateway import Gateway
-from sluice_gateway.generation import Generation, Row, Signal
+from sluice_gateway.generation import Generation, Signal
 from sluice_gateway.model import ServedModel
-from sluice_gateway.output import Event, FinishReason, OutputMachine
+from sluice_gateway.output import Event
 from sluice_gateway.output.spec import OutputSpec
 from sluice_gateway.prompt import Prompt
 from sluice_gateway.sampling import row_seeds, sampling_params
@@ -26,61 +24,8 @@ from sluice_gateway.usage import Usage
 #: How many workers are asked before a refusal is passed on to the client.
 ATTEMPTS = 3
 
-_REASONS: dict[pb.FinishReason.ValueType, FinishReason] = {
-    pb.FINISH_REASON_STOP: "stop",
-    pb.FINISH_REASON_LENGTH: "length",
-}
-
 #: The events of one or more choices, with the choices' indices.
 Batch = list[tuple[int, list[Event]]]
-
-
-class Choice:
-    """One choice of the answer: a row, and the machine that turns its ids into events."""
-
-    __slots__ = ("_machine", "_taken", "_wants_logprobs", "done", "finish_reason", "index", "row")
-
-    def __init__(
-        self, index: int, row: Row, machine: OutputMachine, *, wants_logprobs: bool
-    ) -> None:
-        self.index = index
-        self.row = row
-        self.done = False
-        self.finish_reason: FinishReason | None = None
-        self._machine = machine
-        self._wants_logprobs = wants_logprobs
-        self._taken = 0
-
-    def advance(self) -> list[Event]:
-        """What is new since the last call. Raises the ApiError that ended the row."""
-        row = self.row
-        events: list[Event] = []
-        count = len(row.ids)
-        if count > self._taken:
-            fresh = row.ids[self._taken :]
-            logprobs = row.logprobs[self._taken :] if self._wants_logprobs else None
-            self._taken = count
-            events = self._machine.feed(fresh, logprobs)
-        if self._machine.finished:  # a stop string: the worker does not know of it
-            row.abort()
-            self._finish("stop")
-        elif row.finish is not None:
-            if failure := failure_of(row.finish):
-                raise failure
-            events += self._machine.close(_REASONS[row.finish.reason])
-            self._finish(_REASONS[row.finish.reason])
-        elif row.generation.failure is not None:
-            raise row.generation.failure
-        return events
-
-    def _finish(self, reason: FinishReason) -> None:
-        self.done = True
-        self.finish_reason = reason
-
-    @property
-    def completion_tokens(self) -> int:
-        """Tokens that the client is told of; those after a stop string do not count."""
-        return self._machine.completion_tokens
 
 
 class Exchange:
@@ -119,6 +64,7 @@ class Exchange:
             for index, row in enumerate(rows)
         ]
         self._live = self.choices
+        self._failure: Exception | None = None
         self._first_token_seen = False
 
     @property
@@ -141,21 +87,30 @@ class Exchange:
         capacity = gateway.router.capacity(self.model)
         with gateway.admission.admit(name, len(self.choices), capacity):
             async with contextlib.AsyncExitStack() as places:
-                if len(self._generations) == 1:
-                    await self._place(self._generations[0], places)
-                else:
-                    await asyncio.gather(
-                        *(self._place(generation, places) for generation in self._generations)
-                    )
-                with gateway.metrics.streams_active.track_inprogress():
-                    yield
-        self._count()
+                await self._place_all(places)
+                try:
+                    with gateway.metrics.streams_active.track_inprogress():
+                        yield
+                finally:
+                    self._count_tokens()
+        self._count_success()
+
+    async def _place_all(self, places: contextlib.AsyncExitStack) -> None:
+        if len(self._generations) == 1:
+            await self._place(self._generations[0], places)
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                for generation in self._generations:
+                    group.create_task(self._place(generation, places))
+        except ExceptionGroup as failed:  # the others have been cancelled
+            raise failed.exceptions[0] from None
 
     async def _place(self, generation: Generation, places: contextlib.AsyncExitStack) -> None:
         """Find a worker that takes the generation; one that refuses is not the last word."""
         refused: list[WorkerConnection] = []
         refusal: ApiError | None = None
-        while len(refused) < ATTEMPTS:
+        while len(refused) < ATTEMPTS and not self._gateway.admission.expired:
             worker = self._gateway.router.pick(self.model, but_not=refused)
             if worker is None:
                 break
@@ -163,6 +118,8 @@ class Exchange:
                 places.enter_context(rows_on(worker.session, generation))
                 await generation.admission()
             except (Overloaded, Unavailable) as error:
+                if refusal is not None and error.code == refusal.code == "worker_lost":
+                    raise  # this request may be what breaks them: not a third one
                 generation.forget_refusal()
                 refused.append(worker)
                 refusal = error
@@ -189,11 +146,13 @@ class Exchange:
                 return
             try:
                 takes_more = take(self._advance())
+                failure = self._failure
             except Exception as error:  # noqa: BLE001 (raised where ``ended`` is awaited)
-                ended.set_exception(error)
-            else:
-                if not (takes_more and self._live):
-                    ended.set_result(None)
+                failure = error
+            if failure is not None:
+                ended.set_exception(failure)
+            elif not (takes_more and self._live):
+                ended.set_result(None)
 
         self._signal.listener = on_news
         try:
@@ -203,7 +162,7 @@ class Exchange:
             self._signal.listener = None
 
     def _advance(self) -> Batch:
-        """What is new in the choices. Raises the ApiError that ended one of them."""
+        """What is new in the choices, what came before a failure too."""
         batch: Batch = []
         some_ended = False
         for choice in self._live:
@@ -212,6 +171,7 @@ class Exchange:
             if choice.done:
                 some_ended = True
         if some_ended:
+            self._failure = next((each.failure for each in self._live if each.failure), None)
             self._live = [choice for choice in self._live if not choice.done]
         if not self._first_token_seen and any(choice.row.ids for choice in self.choices):
             self._first_token_seen = True
@@ -222,11 +182,14 @@ class Exchange:
         histogram = self._gateway.metrics.time_to_first_token.labels(self.model.name)
         histogram.observe(time.perf_counter() - self._arrived)
 
-    def _count(self) -> None:
+    def _count_tokens(self) -> None:
         metrics, name, usage = self._gateway.metrics, self.model.name, self.usage
-        metrics.e2e_latency.labels(name).observe(time.perf_counter() - self._arrived)
         metrics.prompt_tokens.labels(name).inc(usage.prompt_tokens)
         metrics.generation_tokens.labels(name).inc(usage.completion_tokens)
+
+    def _count_success(self) -> None:
+        metrics, name = self._gateway.metrics, self.model.name
+        metrics.e2e_latency.labels(name).observe(time.perf_counter() - self._arrived)
         for choice in self.choices:
             if choice.finish_reason:
                 metrics.success.labels(name, choice.finish_reason).inc()

@@ -35,6 +35,6 @@ def error_for_client(error: pb.Error) -> ApiError:
 
 def failure_of(finish: pb.RowFinish) -> ApiError | None:
     """The error that ended a row, if one did."""
-    if finish.reason != pb.FINISH_REASON_ERROR:
+    if finish.reason in (pb.FINISH_REASON_STOP, pb.FINISH_REASON_LENGTH):
         return None
     return error_for_client(finish.error)

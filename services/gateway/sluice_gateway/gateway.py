@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 from fastapi import Request
 
@@ -17,6 +19,20 @@ from sluice_gateway.keys import ApiKeys
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.routing import Router
 from sluice_gateway.settings import Settings, split_addresses
+
+
+class Slots(asyncio.Semaphore):
+    """A semaphore that knows how many wait for it."""
+
+    waiting = 0
+
+    async def acquire(self) -> Literal[True]:
+        """Take a slot, in the order of asking."""
+        self.waiting += 1
+        try:
+            return await super().acquire()
+        finally:
+            self.waiting -= 1
 
 
 @dataclass(slots=True)
@@ -29,6 +45,7 @@ class Gateway:
     keys: ApiKeys
     metrics: GatewayMetrics
     prompt_threads: ThreadPoolExecutor
+    prompt_slots: Slots
 
     @classmethod
     def build(cls, settings: Settings) -> Gateway:
@@ -45,6 +62,7 @@ class Gateway:
             keys=ApiKeys(settings.api_keys_file),
             metrics=metrics,
             prompt_threads=ThreadPoolExecutor(settings.prompt_threads, "prompt"),
+            prompt_slots=Slots(settings.prompt_threads),
         )
 
     @contextlib.asynccontextmanager

@@ -15,6 +15,9 @@ WRITE_BODY = "sluice.write_body"
 #: up; if not, ``send`` waits until it does.
 WriteBody = Callable[[bytes], bool]
 
+#: ASGI extension: closes the connection at once, without what waits to be sent.
+ABORT_CONNECTION = "sluice.abort_connection"
+
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 15.0
 
@@ -64,7 +67,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_open = False
         self._stop_timer()
         super().on_headers_complete()
-        extension = {WRITE_BODY: partial(_write_body, self.cycle)}
+        extension = {
+            WRITE_BODY: partial(_write_body, self.cycle),
+            ABORT_CONNECTION: self.transport.abort,
+        }
         self.scope["extensions"] = extension  # type: ignore[typeddict-item]  # no dict, by ASGI
 
     def _stop_timer(self) -> None:

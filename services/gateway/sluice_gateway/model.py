@@ -77,6 +77,16 @@ class ServedModel:
         """The width of the logits."""
         return self.info.vocab_size
 
+    def takes_prompts_of(self, other: ServedModel) -> bool:
+        """Whether a prompt made for the other may go to it: same name and ids, room enough."""
+        mine, theirs = self.info, other.info
+        return (
+            mine.name == theirs.name
+            and mine.tokenizer_hash == theirs.tokenizer_hash
+            and mine.vocab_size == theirs.vocab_size
+            and mine.max_model_len >= theirs.max_model_len
+        )
+
     def serves_same_as(self, other: ServedModel) -> bool:
         """Whether a row begun on one may go on on the other: same name, ids and limits."""
         mine, theirs = self.info, other.info

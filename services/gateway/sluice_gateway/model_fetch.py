@@ -57,19 +57,19 @@ def _identity(description: pb.GetModelResponse) -> bytes:
 
 
 def _build(description: pb.GetModelResponse, files: dict[str, bytes]) -> ServedModel:
-    defaults = {field.name: value for field, value in description.defaults.ListFields()}
-    info = ModelInfo(
-        name=description.name,
-        fingerprint=description.fingerprint,
-        max_model_len=description.max_model_len,
-        vocab_size=description.vocab_size,
-        tokenizer_hash=description.tokenizer_hash,
-        eos_token_ids=tuple(description.eos_token_ids),
-        defaults=GenerationDefaults(**defaults),
-        created=description.created,
-        engine=description.engine,
-    )
     try:
+        defaults = {field.name: value for field, value in description.defaults.ListFields()}
+        info = ModelInfo(
+            name=description.name,
+            fingerprint=description.fingerprint,
+            max_model_len=description.max_model_len,
+            vocab_size=description.vocab_size,
+            tokenizer_hash=description.tokenizer_hash,
+            eos_token_ids=tuple(description.eos_token_ids),
+            defaults=GenerationDefaults(**defaults),
+            created=description.created,
+            engine=description.engine,
+        )
         return ServedModel.build(info, files)
     except Exception as error:  # a tokenizer can be broken in many ways; each is told the same way
         raise ModelUnusable(f"the model's tokenizer cannot be loaded: {error}") from error

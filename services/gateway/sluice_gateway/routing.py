@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.discovery import Discovery
-from sluice_gateway.errors import InvalidRequest, ModelNotFound, Unavailable
+from sluice_gateway.errors import ApiError, InvalidRequest, ModelNotFound, Unavailable
 from sluice_gateway.model import ServedModel
 from sluice_gateway.model_fetch import ModelFetcher
 
@@ -29,6 +29,7 @@ class Router:
         self._fetcher = ModelFetcher()
         self._connections: dict[str, WorkerConnection] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
         self._turn = itertools.count()
 
     @contextlib.asynccontextmanager
@@ -38,7 +39,7 @@ class Router:
         try:
             yield self
         finally:
-            tasks = [discovering, *self._tasks.values()]
+            tasks = [discovering, *self._tasks.values(), *self._retiring]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -49,8 +50,10 @@ class Router:
                 self._connect(address)
             for address in self._connections.keys() - addresses:
                 log.info("worker %s is gone from the addresses", address)
-                self._tasks.pop(address).cancel()
-                del self._connections[address]
+                # A pod that drains leaves the DNS at once; its streams go on.
+                self._connections.pop(address).retire()
+                self._retiring.add(self._tasks.pop(address))
+            self._retiring = {task for task in self._retiring if not task.done()}
 
     def _connect(self, address: str) -> None:
         connection = WorkerConnection(
@@ -69,8 +72,18 @@ class Router:
         return sorted({name for worker in self.connections if (name := worker.model_name)})
 
     def ready_models(self) -> list[ServedModel]:
-        """The models that can be served now, each name once."""
-        by_name = {worker.model.name: worker.model for worker in self._ready() if worker.model}
+        """The models that can be served now, each name once.
+
+        Workers of one name may have room for different lengths of context. The smallest is what
+        all of them serve, so it is the model's.
+        """
+        by_name: dict[str, ServedModel] = {}
+        for worker in self._ready():
+            model = worker.model
+            if model and not (
+                model.name in by_name and by_name[model.name].max_model_len <= model.max_model_len
+            ):
+                by_name[model.name] = model
         return [by_name[name] for name in sorted(by_name)]
 
     def _ready(self) -> Iterable[WorkerConnection]:
@@ -82,10 +95,10 @@ class Router:
         Raises ModelNotFound, Unavailable while it is on its way, InvalidRequest when ``name``
         is None and several models are served.
         """
-        name = name or self._only_name()
-        for worker in self._ready():
-            if worker.model and worker.model.name == name:
-                return worker.model
+        name = self._only_name() if name is None else name
+        for model in self.ready_models():
+            if model.name == name:
+                return model
         raise self.why_not(name)
 
     def _only_name(self) -> str:
@@ -115,25 +128,33 @@ class Router:
     def pick(
         self, model: ServedModel, but_not: Collection[WorkerConnection] = ()
     ) -> WorkerConnection | None:
-        """The least loaded worker of ``model``; equals take turns. None when there is none."""
-        workers = [
-            worker
-            for worker in self._ready()
-            if worker.model and worker.model.serves_same_as(model) and worker not in but_not
-        ]
+        """The least loaded worker that can serve ``model``; equals take turns.
+
+        One whose engine may be stuck comes last. None when there is none.
+        """
+        workers = [worker for worker in self._serving(model) if worker not in but_not]
         if not workers:
             return None
-        least = min(worker.load for worker in workers)
-        candidates = [worker for worker in workers if worker.load == least]
+        least = min((worker.in_doubt, worker.load) for worker in workers)
+        candidates = [worker for worker in workers if (worker.in_doubt, worker.load) == least]
         return candidates[next(self._turn) % len(candidates)]
+
+    def _serving(self, model: ServedModel) -> list[WorkerConnection]:
+        return [
+            worker
+            for worker in self._ready()
+            if worker.model and worker.model.takes_prompts_of(model)
+        ]
 
     def capacity(self, model: ServedModel) -> int:
         """Rows that the workers of ``model`` compute at once."""
-        return sum(
-            worker.status.batch_max
-            for worker in self._ready()
-            if worker.status and worker.model and worker.model.name == model.name
-        )
+        return sum(worker.status.batch_max for worker in self._serving(model) if worker.status)
+
+    def fail_rows(self, failure: ApiError) -> None:
+        """End all rows on all workers with ``failure``."""
+        for worker in self.connections:
+            if worker.session is not None:
+                worker.session.fail_rows(failure)
 
 
 def _not_ready(name: str, workers: list[WorkerConnection]) -> Unavailable:
@@ -143,6 +164,8 @@ def _not_ready(name: str, workers: list[WorkerConnection]) -> Unavailable:
         return Unavailable(message, headers=_RETRY_SOON)
     if states == ["failed"]:
         return Unavailable(f"The model `{name}` failed to load: {workers[0].trouble}")
+    if states == ["ready"]:  # those that were asked refused
+        return Unavailable(f"No worker of `{name}` can take more now.", headers=_RETRY_SOON)
     return Unavailable(
         f"The model `{name}` is not ready yet: {', '.join(states)}.",
         code="model_loading",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from sluice_gateway import __version__
+from sluice_gateway.admission import shutting_down
 from sluice_gateway.app import create_app
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.http_protocol import BoundedHttpProtocol
@@ -21,6 +22,9 @@ from sluice_gateway.settings import Settings
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
+
+#: Longer than the pools of clients and ingresses keep connections: who closes first must not be us.
+KEEP_ALIVE_SECONDS = 75
 
 #: After draining, for what has only its last bytes to send.
 LAST_BYTES_SECONDS = 2
@@ -50,6 +54,7 @@ async def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=LAST_BYTES_SECONDS,
@@ -78,6 +83,8 @@ async def _drain(gateway: Gateway, server: uvicorn.Server) -> None:
     log.info("draining: %d rows under way", gateway.admission.rows)
     if not await gateway.admission.drain(gateway.settings.drain_seconds):
         log.warning("%d rows were under way after DRAIN_SECONDS", gateway.admission.rows)
+        gateway.router.fail_rows(shutting_down())
+        await gateway.admission.wait_idle(LAST_BYTES_SECONDS)
     server.should_exit = True
 
 

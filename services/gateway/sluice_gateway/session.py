@@ -15,13 +15,17 @@ from sluice.worker.v1 import worker_pb2 as pb
 from sluice.worker.v1 import worker_pb2_grpc
 
 from sluice_gateway import PROTOCOL_VERSION
-from sluice_gateway.errors import Unavailable
+from sluice_gateway.errors import ApiError, Unavailable
 from sluice_gateway.failures import error_for_client
 from sluice_gateway.generation import Generation, Row, Signal
 
 log = logging.getLogger(__name__)
 
-WORKER_LOST = "The worker that generated this answer was lost. Please send the request again."
+
+def worker_lost() -> Unavailable:
+    """The error of a request whose worker went away."""
+    message = "The worker of this request was lost. Please send the request again."
+    return Unavailable(message, code="worker_lost", headers={"Retry-After": "1"})
 
 
 _Call = grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]
@@ -42,7 +46,8 @@ class WorkerSession:
         self._rows: dict[int, Row] = {}
         self._last_heard = time.monotonic()
         self._open = True
-        self.instance = ""
+        self._call: _Call | None = None
+        self._end_reason = ""
         self.software_version = ""
 
     @property
@@ -61,8 +66,8 @@ class WorkerSession:
         on_status: Callable[[pb.Status], None],
     ) -> None:
         """Open the session and read it until it breaks. Always raises SessionBroken."""
-        call = stub.Session(wait_for_ready=False)
-        watchdog = asyncio.create_task(self._watch_silence(call))
+        call = self._call = stub.Session(wait_for_ready=False)
+        watchdog = asyncio.create_task(self._watch_silence())
         writer = asyncio.create_task(self._write(call))
         reason = "the worker closed the session"
         try:
@@ -72,9 +77,14 @@ class WorkerSession:
         except grpc.aio.AioRpcError as error:
             reason = error.details() or str(error.code())
         except asyncio.CancelledError:
-            if not watchdog.done():
+            if not self._end_reason:
                 raise
-            reason = f"the worker said nothing for {self._silence_seconds} s"
+            reason = self._end_reason
+        except Exception:
+            # Another release of the worker may say what this one does not understand. It must
+            # cost a session, not the connection.
+            log.exception("a frame could not be read")
+            reason = "the worker sent what this gateway does not understand; see the log"
         finally:
             call.cancel()
             self._close()
@@ -90,25 +100,36 @@ class WorkerSession:
         while True:
             await call.write(await self._outgoing.get())
 
-    async def _watch_silence(self, call: _Call) -> None:
+    async def _watch_silence(self) -> None:
         left = self._silence_seconds
         while left > 0:
             await asyncio.sleep(left)
             left = self._silence_seconds - self.silent_for
-        call.cancel()
+        self.end(f"the worker said nothing for {self._silence_seconds} s")
+
+    def end(self, reason: str) -> None:
+        """Break the session from this side."""
+        self._end_reason = reason
+        if self._call is not None:
+            self._call.cancel()
 
     def _close(self) -> None:
         self._open = False
-        rows, self._rows = self._rows, {}
-        for generation in {id(row.generation): row.generation for row in rows.values()}.values():
-            generation.fail(Unavailable(WORKER_LOST, code="worker_lost"))
+        self.fail_rows(worker_lost())
+
+    def fail_rows(self, failure: ApiError) -> None:
+        """End all rows with ``failure``, and abort them on the worker if it is still there."""
+        generations = dict.fromkeys(row.generation for row in self._rows.values())
+        self.abort(list(self._rows))
+        for generation in generations:
+            generation.fail(failure)
 
     # What goes out
 
     def submit(self, generation: Generation) -> list[int]:
         """Ask the worker for the generation's rows. Returns their ids on this session."""
         if not self._open:
-            raise Unavailable(WORKER_LOST, code="worker_lost", headers={"Retry-After": "1"})
+            raise worker_lost()
         submit = pb.Submit(
             prompt_ids=generation.prompt_ids,
             sampling=generation.sampling,
@@ -142,7 +163,6 @@ class WorkerSession:
         elif kind == "status":
             on_status(frame.status)
         elif kind == "welcome":
-            self.instance = frame.welcome.instance
             self.software_version = frame.welcome.software_version
 
     def _on_admission(self, admission: pb.Admission) -> None:
@@ -217,7 +237,7 @@ def _unpack_logprobs(
 def rows_on(session: WorkerSession | None, generation: Generation) -> Iterator[None]:
     """Submit ``generation``; on leaving, abort what is left of it. Raises Unavailable."""
     if session is None:
-        raise Unavailable(WORKER_LOST, code="worker_lost", headers={"Retry-After": "1"})
+        raise worker_lost()
     row_ids = session.submit(generation)
     try:
         yield

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     prompt_seconds: float = Field(
         10.0, gt=0, description="The longest that one prompt may take to render."
     )
+    client_stall_seconds: float = Field(
+        60.0, gt=0, description="A client that takes nothing of its stream for so long is left."
+    )
     drain_seconds: float = Field(
         30.0, ge=0, description="How long running streams may go on after SIGTERM."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import abstractmethod
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from sluice_gateway.errors import ApiError, InternalError
 from sluice_gateway.exchange import Batch, Exchange
 from sluice_gateway.gateway import Gateway
-from sluice_gateway.http_protocol import WRITE_BODY, WriteBody
+from sluice_gateway.http_protocol import ABORT_CONNECTION, WRITE_BODY, WriteBody
 from sluice_gateway.output import Event, FinishReason, TextDelta
 from sluice_gateway.usage import Usage
 
@@ -62,6 +62,7 @@ class ExchangeResponse(Response):
         self.gateway = gateway
         self.background = None
         self.write: WriteBody | None = None
+        self.abort_connection: Callable[[], None] = _do_nothing
 
     @abstractmethod
     async def answer(self, send: Send, send_body: Send) -> None:
@@ -72,7 +73,9 @@ class ExchangeResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response, as ASGI has it."""
-        self.write = scope.get("extensions", {}).get(WRITE_BODY)
+        extensions = scope.get("extensions", {})
+        self.write = extensions.get(WRITE_BODY)
+        self.abort_connection = extensions.get(ABORT_CONNECTION, _do_nothing)
         send_body = scope["state"]["send_body"]
         answering = asyncio.ensure_future(self.answer(send, send_body))
         leaving = asyncio.ensure_future(_disconnected(receive))
@@ -85,6 +88,10 @@ class ExchangeResponse(Response):
         finally:
             await _end(leaving)
             await _end(answering)
+
+
+def _do_nothing() -> None:
+    """Stand in for an extension that this server has not."""
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -159,9 +166,14 @@ class StreamResponse(ExchangeResponse):
                     while not self.exchange.done:
                         await self.exchange.deliver(self._take)
                         rest, self._unsent = self._unsent, b""
-                        await _send_piece(send_body, rest)  # waits for a client that is slow
+                        async with asyncio.timeout(self.gateway.settings.client_stall_seconds):
+                            await _send_piece(send_body, rest)  # waits for a slow client
                 last = self._chunks.usage(self.exchange.usage) if self._include_usage else b""
                 await _send_piece(send_body, last + DONE)
+        except TimeoutError:  # its connection is full: there is nobody to tell
+            self.gateway.metrics.disconnects.inc()
+            self.abort_connection()
+            return
         except ApiError as error:
             if not begun:
                 raise

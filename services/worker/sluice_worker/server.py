@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import signal
 import threading
@@ -47,10 +48,16 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["WorkerService"].full_name
 #: How long a failed worker stays up, so that gateways hear why before it goes.
 FAILURE_LINGER_SECONDS = 2.0
 
+#: How long the step under way may take when the process ends.
+CLOSE_SECONDS = 10.0
+
 _GRPC_OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second worker on the port must fail, not take half the calls
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A gateway whose machine died says nothing: without pings its rows would run to their end.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
 )
 
@@ -91,6 +98,7 @@ class WorkerServer:
         server = await self._start_grpc()
         tasks = [asyncio.create_task(work) for work in (self._stop.wait(), self._failed.wait())]
         loading = asyncio.create_task(self._load())
+        watching = asyncio.create_task(self._watch_engine())
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._failed.is_set():
@@ -98,11 +106,10 @@ class WorkerServer:
             else:
                 await self._drain()
         finally:
-            for task in (*tasks, loading):
+            for task in (*tasks, loading, watching):
                 task.cancel()
             await server.stop(grace=1.0)
-            if self._engine:
-                await asyncio.to_thread(self._engine.close)
+            await self._close_engine()
             metrics_server.shutdown()
             metrics_server.server_close()
         return 1 if self._failed.is_set() else 0
@@ -151,7 +158,8 @@ class WorkerServer:
             return
         except Exception as error:  # whatever a model can do wrong ends here, and is told
             log.exception("loading %s failed", self._settings.model_id)
-            reason = f"loading {self._settings.model_id} failed: {error}"
+            kind = type(error).__name__
+            reason = f"loading {self._model_name} failed ({kind}); the worker's log says more"
             self._lifecycle.to(pb.WORKER_STATE_FAILED, reason)
             return
         self._engine = model.engine
@@ -197,6 +205,23 @@ class WorkerServer:
         log.error("the engine died", exc_info=error)
         self._lifecycle.to(pb.WORKER_STATE_FAILED, "the engine died; the worker's log says why")
 
+    async def _close_engine(self) -> None:
+        """Close the engine, unless it is stuck: then the process's end has to do."""
+        if self._engine:
+            closing = _in_daemon_thread(self._engine.close)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(closing, CLOSE_SECONDS)
+
+    async def _watch_engine(self) -> None:
+        """Fail when the engine makes no step for ENGINE_STALL_SECONDS although it has rows."""
+        limit = self._settings.engine_stall_seconds
+        while True:
+            await asyncio.sleep(min(1.0, limit / 4))
+            if self._service.engine_quiet_seconds >= limit:
+                message = f"the engine has made no step for {limit:.0f} s although it has rows"
+                self._lifecycle.to(pb.WORKER_STATE_FAILED, message)
+                return
+
     def _note_failure(self, condition: Condition) -> None:
         if condition.state == pb.WORKER_STATE_FAILED:
             self._failed.set()
@@ -217,9 +242,13 @@ async def _in_daemon_thread(work: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            future.set_result(work())
+            result = work()
         except BaseException as error:  # noqa: BLE001 (it is raised where the future is awaited)
-            future.set_exception(error)
+            if not future.cancelled():
+                future.set_exception(error)
+        else:
+            if not future.cancelled():
+                future.set_result(result)
 
     threading.Thread(target=run, name="load", daemon=True).start()
     return await asyncio.wrap_future(future)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._sessions: dict[int, GatewaySession] = {}
         self._model: LoadedModel | None = None
         self._idle = asyncio.Event()
+        self._last_step = time.monotonic()
         lifecycle.watch(self._tell_all)
 
     # The model
@@ -74,6 +76,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
 
     def deliver(self, step: StepOutput) -> None:
         """Hand each session its rows of an engine step."""
+        self._last_step = time.monotonic()
         self._metrics.observe_step(step)
         by_session: defaultdict[int, list[RowOutput]] = defaultdict(list)
         for row in step.rows:
@@ -82,6 +85,11 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             if session := self._sessions.get(number):
                 session.deliver(rows, step.batch_size)
         self._note_if_idle()
+
+    @property
+    def engine_quiet_seconds(self) -> float:
+        """Seconds since the engine's last step while it has rows, else 0."""
+        return time.monotonic() - self._last_step if self._row_count() else 0.0
 
     def _note_if_idle(self) -> None:
         if not self._row_count():
@@ -108,6 +116,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             status.rows_running = load.rows_running
             status.rows_waiting = load.rows_waiting
             status.kv_cache_usage = load.kv_cache_usage
+            status.engine_quiet_ms = int(self.engine_quiet_seconds * 1000)
         return status
 
     async def _beat(self, session: GatewaySession) -> None:
@@ -127,6 +136,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             asyncio.create_task(self._read(session, context)),
             asyncio.create_task(self._write(session, context)),
             asyncio.create_task(self._beat(session)),
+            asyncio.create_task(session.wait_stuck()),
         )
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -139,6 +149,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             for task in tasks:
                 task.cancel()
             self._end(session)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _welcome(self, context: Context) -> GatewaySession:
         first = await context.read()
@@ -175,6 +186,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             message = f"The worker is {state_name(state)}."
             session.refuse(submit, RequestError(ErrorCode.UNAVAILABLE, message))
             return
+        if not self._row_count():  # the clock of an idle engine starts now
+            self._last_step = time.monotonic()
         session.submit(submit, self._model.engine)
 
     async def _write(self, session: GatewaySession, context: Context) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NoReturn
 
 from sluice.worker.v1 import worker_pb2 as pb
 
@@ -31,7 +32,7 @@ class GatewaySession:
         self._rows: set[int] = set()
         self._frames: deque[pb.SessionResponse] = deque()
         self._wake = asyncio.Event()
-        self._stuck = False
+        self._stuck = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<GatewaySession {self.number} of {self.gateway}: {len(self._rows)} rows>"
@@ -44,20 +45,23 @@ class GatewaySession:
     def send(self, frame: pb.SessionResponse) -> None:
         """Queue a frame for the gateway."""
         if len(self._frames) >= MAX_FRAMES:
-            self._stuck = True
+            self._stuck.set()
         else:
             self._frames.append(frame)
         self._wake.set()
 
     async def frames(self) -> AsyncIterator[pb.SessionResponse]:
-        """The queued frames, for ever. Raises SessionStuck when too many pile up."""
+        """The queued frames, for ever."""
         while True:
             while self._frames:
                 yield self._frames.popleft()
-                if self._stuck:
-                    raise SessionStuck(f"{self!r} left {MAX_FRAMES} frames unread")
             self._wake.clear()
             await self._wake.wait()
+
+    async def wait_stuck(self) -> NoReturn:
+        """Raise SessionStuck when too many frames pile up: the gateway does not read."""
+        await self._stuck.wait()
+        raise SessionStuck(f"{self!r} left {MAX_FRAMES} frames unread")
 
     def submit(self, submit: pb.Submit, engine: Engine) -> None:
         """Hand a request to the engine, and queue the Admission that answers it."""
@@ -72,6 +76,10 @@ class GatewaySession:
         except RequestError as error:
             log.info("request %s refused: %s", submit.request_id, error.message)
             admission.error.CopyFrom(wire.error_message(error))
+        except Exception:  # only this request fails: the session has others
+            log.exception("request %s could not be submitted", submit.request_id)
+            fault = RequestError(ErrorCode.INTERNAL, "The worker could not take this request.")
+            admission.error.CopyFrom(wire.error_message(fault))
         self.send(pb.SessionResponse(admission=admission))
 
     def _check_new(self, row_ids: set[int], count: int) -> None:

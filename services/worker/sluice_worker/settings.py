@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30.0, ge=0, description="How long running rows may go on after SIGTERM."
     )
+    engine_stall_seconds: float = Field(
+        60.0, gt=0, description="An engine that makes no step for so long, with rows, has failed."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged."
     )

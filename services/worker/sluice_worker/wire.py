@@ -24,6 +24,7 @@ MAX_ROWS = 128
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
 MAX_STOP_TOKEN_IDS = 1024
+MAX_ALLOWED_IDS = 1024
 
 _ERROR_CODES = {
     ErrorCode.INVALID_ARGUMENT: pb.ERROR_CODE_INVALID_ARGUMENT,
@@ -114,6 +115,8 @@ def _check_ranges(sampling: pb.SamplingParams) -> None:
     )
     biases_are_finite = all(math.isfinite(bias) for bias in sampling.logit_bias.values())
     _require(biases_are_finite, "logit_bias", "must be finite")
+    count = len(sampling.allowed_token_ids)
+    _require(count <= MAX_ALLOWED_IDS, "allowed_token_ids", f"at most {MAX_ALLOWED_IDS} ids")
     count = len(sampling.stop_token_ids)
     _require(count <= MAX_STOP_TOKEN_IDS, "stop_token_ids", f"at most {MAX_STOP_TOKEN_IDS} ids")
 

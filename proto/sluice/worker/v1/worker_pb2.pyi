@@ -707,7 +707,7 @@ class Status(_message.Message):
     BYTES_TOTAL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_MS_FIELD_NUMBER: _builtins.int
     MODEL_NAME_FIELD_NUMBER: _builtins.int
-    QUEUE_MAX_FIELD_NUMBER: _builtins.int
+    ENGINE_QUIET_MS_FIELD_NUMBER: _builtins.int
     state: Global___WorkerState.ValueType
     message: _builtins.str
     """Why the state is what it is, for humans; may be empty."""
@@ -728,8 +728,10 @@ class Status(_message.Message):
     """Milliseconds between heartbeats."""
     model_name: _builtins.str
     """The name under which the model is served. Known from the start."""
-    queue_max: _builtins.int
-    """The most rows that may wait before Submit is refused as overloaded."""
+    engine_quiet_ms: _builtins.int
+    """Milliseconds since the engine's last step while it has rows to compute, else
+    0. A port that answers proves nothing about an engine that is stuck.
+    """
     def __init__(
         self,
         *,
@@ -743,11 +745,11 @@ class Status(_message.Message):
         bytes_total: _builtins.int = ...,
         heartbeat_ms: _builtins.int = ...,
         model_name: _builtins.str = ...,
-        queue_max: _builtins.int = ...,
+        engine_quiet_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_max", b"batch_max", "bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "heartbeat_ms", b"heartbeat_ms", "kv_cache_usage", b"kv_cache_usage", "message", b"message", "model_name", b"model_name", "queue_max", b"queue_max", "rows_running", b"rows_running", "rows_waiting", b"rows_waiting", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_max", b"batch_max", "bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "engine_quiet_ms", b"engine_quiet_ms", "heartbeat_ms", b"heartbeat_ms", "kv_cache_usage", b"kv_cache_usage", "message", b"message", "model_name", b"model_name", "rows_running", b"rows_running", "rows_waiting", b"rows_waiting", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

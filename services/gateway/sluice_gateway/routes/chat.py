@@ -31,6 +31,7 @@ async def chat_completions(request: Request) -> Response:
     asked = Asked.of(request)
     chat = await parse_body(request, ChatRequest)
     model = asked.gateway.router.model(chat.model)
+    asked.check_admission(model, chat.n)
     builder = prompt_builder(asked.gateway, model)
     prompt = await in_prompt_thread(asked.gateway, partial(builder.chat, chat))
     exchange = asked.exchange(model, chat, [prompt])

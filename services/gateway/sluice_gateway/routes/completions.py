@@ -31,6 +31,7 @@ async def completions(request: Request) -> Response:
     asked = Asked.of(request)
     completion = await parse_body(request, CompletionRequest)
     model = asked.gateway.router.model(completion.model)
+    asked.check_admission(model, completion.n * len(completion.prompts))
     builder = prompt_builder(asked.gateway, model)
     prompts = await in_prompt_thread(asked.gateway, partial(builder.completions, completion))
     exchange = asked.exchange(model, completion, prompts)

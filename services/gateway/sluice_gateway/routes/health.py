@@ -58,6 +58,7 @@ def _worker(worker: WorkerConnection) -> dict[str, Any]:
         "address": worker.address,
         "state": worker.state,
         "message": worker.trouble or None,
+        "version": worker.session.software_version if worker.session else None,
         "model": worker.model_name,
         "rows_running": status.rows_running if status else None,
         "rows_waiting": status.rows_waiting if status else None,

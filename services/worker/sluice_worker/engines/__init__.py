@@ -43,4 +43,4 @@ def find_engine(name: EngineName) -> LoadEngine:
         raise EngineNotAvailable(
             f"ENGINE={name} needs the Python package {error.name!r}, which is not installed"
         ) from error
-    return cast(LoadEngine, getattr(module, attribute))
+    return cast("LoadEngine", getattr(module, attribute))

@@ -134,6 +134,10 @@ class FakeEngine:
         now = time.monotonic()
         first = now + (self._settings.prefill_ms + script.delay_ms) / 1000
         with self._changed:
+            room = self._queue_max + self.model.batch_max
+            if len(request.rows) > room:
+                message = f"A request may have {room} rows at most."
+                raise RequestError(ErrorCode.INVALID_ARGUMENT, message, "rows")
             free = self.model.batch_max - len(self._running) - len(self._waiting)
             if len(request.rows) > self._queue_max + free:
                 raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
@@ -151,13 +155,13 @@ class FakeEngine:
             return default
         try:
             given, _ = json.JSONDecoder().raw_decode("{" + directive)
-        except ValueError as error:
-            message = f"the fake engine's directive is no JSON: {error}"
+            return self._told(given, default)
+        except (TypeError, ValueError) as error:
+            message = f"the fake engine cannot follow the directive: {error}"
             raise RequestError(ErrorCode.INVALID_ARGUMENT, message, "prompt_ids") from error
-        return self._told(given, default)
 
     def _told(self, given: dict[str, Any], default: Script) -> Script:
-        token_ids = self._encode(given["say"]) if "say" in given else default.token_ids
+        token_ids = self._encode(given["say"]) if given.get("say") else default.token_ids
         tokens = int(given.get("tokens", len(token_ids) if "say" in given else default.tokens))
         return Script(token_ids, tokens, float(given.get("delay_ms", 0)), given.get("end", "stop"))
 
