@@ -81,10 +81,10 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.peers: $(VENV)/.dev
+$(VENV)/.peers: $(VENV)/.dev bench/requirements-peers.txt
 	@echo "Installing the peers to measure against."
 	@$(BIN)/python -m venv .venv-peers
-	@.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r bench/requirements-peers.txt
+	@env -u PIP_CONSTRAINT .venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r bench/requirements-peers.txt
 	@touch $@
 
 $(JS)/node_modules/.installed: $(JS)/package-lock.json

@@ -26,6 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services/worker"), str(ROOT / "proto"), str(ROOT)]
 
+from bench.peers_engine import PEERS  # noqa: E402 (found by the path just set)
+
 PROMPT = 64
 VOCAB = 49152
 
@@ -173,12 +175,18 @@ def _generate(model: Any, ids: Any, tokens: int, job: Job) -> float:
     return job.clock() - begin
 
 
+def peer(measure: Callable[[Any], dict[str, Any]]) -> Callable[[Job], Result]:
+    """One of the peers, as the others are called."""
+    return lambda job: Result(**measure(job))
+
+
 ENGINES: dict[str, Callable[[Job], Result]] = {
     "generate fp32": generate,
     "sluice fp32": ours("float32"),
     "sluice fp16": ours("float16"),
+    **{name: peer(measure) for name, measure in PEERS.items()},
 }
-"""Name to function; a peer is one more line."""
+"""Name to function."""
 
 
 def _profile(job: Job, dtype: str) -> None:
@@ -255,6 +263,10 @@ def _print(results: dict[str, Result], job: Job) -> None:
         print(f"{name:<16}{result.ready:>12.1f}{result.peak:>16.0f}   {result.note}")
 
 
+def _ours(with_peers: bool) -> list[str]:
+    return [name for name in ENGINES if with_peers or name not in PEERS]
+
+
 def main() -> None:
     """Measure every engine in a process of its own and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -263,6 +275,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="the best of so many is shown")
     parser.add_argument("--model", type=Path, help="a model directory; a random one if absent")
     parser.add_argument("--engines", default="", help="names, separated by commas; all if absent")
+    parser.add_argument("--peers", action="store_true", help="measure the peers too")
     parser.add_argument("--profile", action="store_true", help="show where a step's time goes")
     parser.add_argument("--threads", type=int, help="cores to use; all if absent")
     parser.add_argument(
@@ -277,7 +290,7 @@ def main() -> None:
         print(json.dumps(asdict(ENGINES[args.only](job))))
         return
     rows = [int(part) for part in args.rows.split(",")]
-    names = args.engines.split(",") if args.engines else list(ENGINES)
+    names = args.engines.split(",") if args.engines else _ours(args.peers)
     with tempfile.TemporaryDirectory() as scratch:
         model = args.model or Path(scratch) / "model"
         if not args.model:
