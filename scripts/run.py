@@ -24,6 +24,9 @@ WORKER_ADDRESS = "127.0.0.1:50051"
 STOP_SECONDS = 40.0
 POLL_SECONDS = 0.1
 
+#: The gateway is on this machine, whatever ``http_proxy`` says.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 class Service:
     """One of the two processes; its output is passed on line by line, with its name before."""
@@ -53,9 +56,14 @@ class Service:
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             self.process.wait()
         self._reader.join(timeout=5)
+
+    def kill(self) -> None:
+        """End it and all that it started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -65,7 +73,12 @@ def running(gateway_address: str, worker_address: str) -> Iterator[list[Service]
     gateway = Service(
         "gateway",
         "sluice_gateway",
-        {"GATEWAY_ADDRESS": gateway_address, "WORKER_ADDRESSES": worker_address},
+        {
+            "GATEWAY_ADDRESS": gateway_address,
+            "WORKER_ADDRESSES": worker_address,
+            # gRPC obeys ``http_proxy`` too; its only peer is on this machine.
+            "no_grpc_proxy": worker_address.rpartition(":")[0],
+        },
     )
     try:
         yield [worker, gateway]
@@ -77,7 +90,7 @@ def running(gateway_address: str, worker_address: str) -> Iterator[list[Service]
 def ready_model(gateway_address: str) -> str | None:
     """The name of a model that the gateway has ready, or None."""
     try:
-        with urllib.request.urlopen(f"http://{gateway_address}/health", timeout=2) as answer:
+        with DIRECT.open(f"http://{gateway_address}/health", timeout=2) as answer:
             models = json.load(answer)["models"]
     except (OSError, urllib.error.URLError, ValueError):
         return None
@@ -112,14 +125,28 @@ def watch(services: list[Service], gateway_address: str, stopping: threading.Eve
 
 
 def main() -> int:
-    """Run both services until SIGINT, SIGTERM or the end of one of them."""
+    """Run both services until SIGINT, SIGTERM or the end of one of them.
+
+    A signal while they are being stopped kills them.
+    """
     stopping = threading.Event()
+    started: list[Service] = []
+
+    def on_signal(*_: object) -> None:
+        if stopping.is_set():
+            for service in started:
+                service.kill()
+        stopping.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, on_signal)
     gateway_address = os.environ.get("GATEWAY_ADDRESS") or GATEWAY_ADDRESS
     worker_address = os.environ.get("WORKER_ADDRESS") or WORKER_ADDRESS
     with running(gateway_address, worker_address) as services:
-        return watch(services, gateway_address, stopping)
+        started += services
+        status = watch(services, gateway_address, stopping)
+        stopping.set()
+        return status
 
 
 if __name__ == "__main__":

@@ -286,20 +286,19 @@ async def test_an_address_that_goes_away_finishes_its_rows_first(fake_worker: Wo
 
 
 async def test_a_session_that_breaks_before_admission_says_so() -> None:
-    async with odd_worker() as (_, address):
-        async with grpc.aio.insecure_channel(address) as channel:
-            from sluice_gateway.session import SessionBroken, WorkerSession
+    async with odd_worker() as (_, address), grpc.aio.insecure_channel(address) as channel:
+        from sluice_gateway.session import SessionBroken, WorkerSession
 
-            session = WorkerSession("test", silence_seconds=0.3)
-            running = asyncio.create_task(
-                session.run(worker_pb2_grpc.WorkerServiceStub(channel), lambda status: None)
-            )
-            await asyncio.sleep(0.05)
-            sampling = pb.SamplingParams(max_tokens=1)
-            generation = Generation([5], sampling, [1], Signal())
-            with rows_on(session, generation), pytest.raises(Unavailable) as caught:
-                await generation.admission()
-            assert caught.value.code == "worker_lost"
-            assert caught.value.headers["Retry-After"]
-            with pytest.raises(SessionBroken, match="said nothing"):
-                await running
+        session = WorkerSession("test", silence_seconds=0.3)
+        running = asyncio.create_task(
+            session.run(worker_pb2_grpc.WorkerServiceStub(channel), lambda status: None)
+        )
+        await asyncio.sleep(0.05)
+        sampling = pb.SamplingParams(max_tokens=1)
+        generation = Generation([5], sampling, [1], Signal())
+        with rows_on(session, generation), pytest.raises(Unavailable) as caught:
+            await generation.admission()
+        assert caught.value.code == "worker_lost"
+        assert caught.value.headers["Retry-After"]
+        with pytest.raises(SessionBroken, match="said nothing"):
+            await running

@@ -28,6 +28,8 @@ _CHANNEL_OPTIONS = (
     # A channel per address and session: sharing one TCP connection between two gateways in one
     # process would let one's trouble be the other's.
     ("grpc.use_local_subchannel_pool", 1),
+    # A worker is a neighbour: an HTTP proxy in the environment is for the world outside.
+    ("grpc.enable_http_proxy", 0),
     # The connection's own back-off below decides when to try again, not the channel's.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
