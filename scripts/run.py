@@ -73,12 +73,7 @@ def running(gateway_address: str, worker_address: str) -> Iterator[list[Service]
     gateway = Service(
         "gateway",
         "sluice_gateway",
-        {
-            "GATEWAY_ADDRESS": gateway_address,
-            "WORKER_ADDRESSES": worker_address,
-            # gRPC obeys ``http_proxy`` too; its only peer is on this machine.
-            "no_grpc_proxy": worker_address.rpartition(":")[0],
-        },
+        {"GATEWAY_ADDRESS": gateway_address, "WORKER_ADDRESSES": worker_address},
     )
     try:
         yield [worker, gateway]

@@ -33,14 +33,17 @@ class ApiError(Exception):
             self.code = code
 
     def body(self) -> bytes:
-        """The JSON body, all four keys of OpenAI's error object present."""
+        """The JSON body, all four keys of OpenAI's error object present.
+
+        In ASCII: a name that it quotes may be text that no UTF-8 can be made of.
+        """
         error = {
             "message": self.message,
             "type": self.type,
             "param": self.param,
             "code": self.code,
         }
-        return json.dumps({"error": error}, ensure_ascii=False).encode()
+        return json.dumps({"error": error}).encode()
 
 
 class InvalidRequest(ApiError):

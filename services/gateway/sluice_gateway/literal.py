@@ -51,11 +51,14 @@ class SpecialText:
         that the token swallowed between them.
         """
         by_id = self._special.by_id
-        for place, token_id in enumerate(encoding.ids):
-            token = by_id.get(token_id)
-            if token is None:
-                continue
-            begin, end = encoding.offsets[place]
+        found = [
+            (place, token_id) for place, token_id in enumerate(encoding.ids) if token_id in by_id
+        ]
+        # Each look at an encoding's offsets makes a new list of all of them.
+        offsets = encoding.offsets if found else []
+        for place, token_id in found:
+            token = by_id[token_id]
+            begin, end = offsets[place]
             # The unknown token also stands for text that the vocabulary lacks.
             if token_id != self._special.unk_id or text[begin:end].strip() == token.content:
                 yield place, begin, end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,18 @@ from sluice_gateway.model import ServedModel
 from sluice_gateway.schema.chat import ChatRequest, Conversation
 from sluice_gateway.schema.completions import DEFAULT_MAX_TOKENS, CompletionRequest
 from sluice_gateway.schema.sampling import SamplingRequest
-from sluice_gateway.schema.tokenize import DetokenizeRequest, TokenizeRequest
+from sluice_gateway.schema.tokenize import (
+    TOKENIZE_CHARACTERS_MAX,
+    DetokenizeRequest,
+    TokenizeRequest,
+)
 from sluice_gateway.shield import Shield, map_strings, strings_of
+
+# No prompt is refused for its characters that has no more than these.
+CHARACTERS_MIN = 8192
+# Characters that a token of a prompt may stand for on average, where the vocabulary has tokens
+# that are longer (of spaces, mostly). Text in any language has fewer than 10.
+CHARACTERS_PER_TOKEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class PromptBuilder:
         """``template_variables``: the names that clients may set by chat_template_kwargs."""
         self._model = model
         self._allowed = template_variables
+        per_token = min(CHARACTERS_PER_TOKEN, model.tokenizer.longest_token)
+        self._characters_max = max(CHARACTERS_MIN, model.max_model_len * per_token)
 
     def chat(self, request: ChatRequest) -> Prompt:
         """The prompt of a conversation.
@@ -63,7 +75,7 @@ class PromptBuilder:
         """The ids of a text, as /v1/completions would take it, or of a conversation."""
         special = request.add_special_tokens
         if request.prompt is None:
-            return self._conversation_ids(request, bounded=False, special=special is True)
+            return self._conversation_ids(request, generates=False, special=special is True)
         return self._model.tokenizer.encode(request.prompt, add_special_tokens=special is not False)
 
     def detokenize(self, request: DetokenizeRequest) -> str:
@@ -76,6 +88,7 @@ class PromptBuilder:
     ) -> Prompt:
         tokenizer = self._model.tokenizer
         if isinstance(prompt, str):
+            self._check_characters(len(prompt), param)
             self._check_least(prompt, param)
             ids = tokenizer.encode(prompt, add_special_tokens=True)
         else:
@@ -90,11 +103,13 @@ class PromptBuilder:
         return Prompt(ids, limit, text)
 
     def _conversation_ids(
-        self, request: Conversation, *, bounded: bool = True, special: bool = False
+        self, request: Conversation, *, generates: bool = True, special: bool = False
     ) -> list[int]:
         model = self._model
-        text, shield = self._render(request)
-        if bounded:
+        check = self._check_characters if generates else _check_tokenized
+        text, shield = self._render(request, check)
+        check(len(text), "messages")
+        if generates:
             self._check_least(text, "messages")
         if shield is None:
             return model.tokenizer.encode(text, add_special_tokens=special)
@@ -105,7 +120,9 @@ class PromptBuilder:
             ids = [*around[:1], *ids, *around[1:]]
         return ids
 
-    def _render(self, request: Conversation) -> tuple[str, Shield | None]:
+    def _render(
+        self, request: Conversation, check: Callable[[int, str], None]
+    ) -> tuple[str, Shield | None]:
         model, template = self._model, self._model.template
         messages: Any = template_messages(
             request.messages,
@@ -114,6 +131,7 @@ class PromptBuilder:
         )
         variables: Any = self._variables(request)
         strings = [*strings_of(messages), *strings_of(variables)]
+        check(sum(map(len, strings)), "messages")
         special_text = model.tokenizer.special_text
         covers = any(special_text(text) for text in strings)
         shield = Shield(strings, special_text)
@@ -163,6 +181,19 @@ class PromptBuilder:
             )
         return limit
 
+    def _check_characters(self, count: int, param: str) -> None:
+        """Nothing that is longer is encoded, whatever the tokenizer may make of it."""
+        if count > self._characters_max:
+            where = param.partition("[")[0]
+            raise ContextLengthExceeded(
+                _too_long(
+                    self._model.max_model_len,
+                    f"your {where} came to {count} characters, of which at most"
+                    f" {self._characters_max} are read. Please reduce the length of the {where}.",
+                ),
+                param=param,
+            )
+
     def _check_least(self, text: str, param: str) -> None:
         least = self._model.tokenizer.least_tokens(text)
         if least > self._model.max_model_len:
@@ -206,6 +237,15 @@ class PromptBuilder:
 
 def _too_long(longest: int, rest: str) -> str:
     return f"This model's maximum context length is {longest} tokens. However, {rest}"
+
+
+def _check_tokenized(count: int, param: str) -> None:
+    if count > TOKENIZE_CHARACTERS_MAX:
+        raise InvalidRequest(
+            f"Invalid '{param}': expected at most {TOKENIZE_CHARACTERS_MAX} characters in all,"
+            f" but got {count}.",
+            param=param,
+        )
 
 
 def _mark_end(message: dict[str, Any], end: str) -> None:

@@ -21,11 +21,13 @@ CUTTING = {None, "ByteLevel", "Metaspace", "Digits"}
 class TokenBound:
     """``per_token``: the most characters of text that one token can stand for.
 
-    None where no bound is certain: a normalizer that deletes, unknown text that is fused into
+    ``longest``: the characters of the longest token in the vocabulary. ``per_token`` is None
+    where no bound is certain: a normalizer that deletes, unknown text that is fused into
     one token, an added token that swallows whitespace.
     """
 
     per_token: int | None
+    longest: int = 1
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], tokens: Sequence[str | None]) -> TokenBound:
@@ -35,10 +37,10 @@ class TokenBound:
         swallows = any(
             token.get("lstrip") or token.get("rstrip") for token in spec.get("added_tokens", [])
         )
-        if not shrink or not known or swallows:
-            return cls(None)
         longest = max((len(token) for token in tokens if token), default=1)
-        return cls(shrink * longest)
+        if not shrink or not known or swallows:
+            return cls(None, longest)
+        return cls(shrink * longest, longest)
 
     def least(self, text: str) -> int:
         """A number of tokens that the text cannot be encoded in fewer than."""

@@ -23,6 +23,10 @@ from sluice_gateway.token_table import DecodeScheme, TokenTable
 
 T = TypeVar("T")
 
+# In characters or tokens. For a longer text, ``tokenizers`` is asked by its methods for batches:
+# ``encode`` and ``decode`` hold Python's global lock all the time, those for batches do not.
+SHORT = 1000
+
 
 class Tokenizer:
     """Text to token ids and back. Every method may be called from any thread."""
@@ -58,7 +62,7 @@ class Tokenizer:
 
         Raises InvalidRequest for text that the tokenizer cannot take.
         """
-        return list(self._encoding(text, add_special_tokens).ids)
+        return list(self._encoding(text, add_special_tokens=add_special_tokens).ids)
 
     def encode_covered(self, text: str, uncover: Callable[[str], str]) -> list[int]:
         """The ids of a text that has private characters for special tokens' text.
@@ -70,18 +74,19 @@ class Tokenizer:
         a stretch is encoded on its own, exactly as in the whole, by a tokenizer that knows no
         special tokens.
         """
-        encoding = self._encoding(text, False)
+        encoding = self._encoding(text, offsets=True)
+        encoded = encoding.ids  # a new list at each look
         ids: list[int] = []
         start, first = 0, 0  # of the stretch: where in the text, and which token
-        marks = [*self._special_text.marks(text, encoding), (len(encoding.ids), len(text), 0)]
+        marks = [*self._special_text.marks(text, encoding), (len(encoded), len(text), 0)]
         for place, begin, end in marks:
             stretch = text[start:begin]
             plain = uncover(stretch)
             if plain == stretch:
-                ids += encoding.ids[first:place]
+                ids += encoded[first:place]
             else:
                 ids += self._encode_literally(plain, at_start=start == 0)
-            ids += encoding.ids[place : place + 1]
+            ids += encoded[place : place + 1]
             start, first = end, place + 1
         return ids
 
@@ -89,14 +94,12 @@ class Tokenizer:
         """Where the text has what would become special tokens: (start, end) in characters."""
         if not self._special_text.possible(text):
             return []
-        return self._special_text.find(text, lambda: self._encoding(text, False))
+        return self._special_text.find(text, lambda: self._encoding(text, offsets=True))
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The ids' text, as Hugging Face's tokenizers decode it. Unknown ids have none."""
         try:
-            return guarded(
-                lambda: self._main.decode(token_ids, skip_special_tokens=skip_special_tokens)
-            )
+            return guarded(lambda: _decode(self._main, token_ids, skip_special_tokens))
         except ValueError as error:
             raise InternalError("The tokens cannot be decoded.") from error
 
@@ -125,10 +128,21 @@ class Tokenizer:
         """A number of tokens that the text cannot be encoded in fewer than. Costs no encoding."""
         return self._bound.least(text)
 
-    def _encoding(self, text: str, add_special_tokens: bool) -> tokenizers.Encoding:
+    @property
+    def longest_token(self) -> int:
+        """The characters of the longest token in the vocabulary."""
+        return self._bound.longest
+
+    def _encoding(
+        self, text: str, *, add_special_tokens: bool = False, offsets: bool = False
+    ) -> tokenizers.Encoding:
         try:
-            return guarded(lambda: self._main.encode(text, add_special_tokens=add_special_tokens))
-        except (ValueError, TypeError) as error:
+            return guarded(
+                lambda: _encode(
+                    self._main, text, add_special_tokens=add_special_tokens, offsets=offsets
+                )
+            )
+        except ValueError as error:
             raise InvalidRequest("The text cannot be tokenized.") from error
 
     def _encode_literally(self, text: str, *, at_start: bool) -> list[int]:
@@ -138,7 +152,7 @@ class Tokenizer:
                 self._literal[at_start] = literal_tokenizer(spec, self.special, at_start=at_start)
             literal = self._literal[at_start]
         try:
-            encoding = guarded(lambda: literal.encode(text, add_special_tokens=False))
+            encoding = guarded(lambda: _encode(literal, text))
         except ValueError as error:
             raise InvalidRequest("The text cannot be tokenized.") from error
         return list(encoding.ids)
@@ -157,6 +171,26 @@ def guarded(call: Callable[[], T]) -> T:
         if isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime":
             raise ValueError(f"the tokenizer failed: {type(error).__name__}") from error
         raise
+
+
+def _encode(
+    loaded: tokenizers.Tokenizer,
+    text: str,
+    *,
+    add_special_tokens: bool = False,
+    offsets: bool = False,
+) -> tokenizers.Encoding:
+    """The text's encoding; without ``offsets`` those in it may be all zero."""
+    if len(text) <= SHORT:
+        return loaded.encode(text, add_special_tokens=add_special_tokens)
+    batch = loaded.encode_batch if offsets else loaded.encode_batch_fast
+    return batch([text], add_special_tokens=add_special_tokens)[0]
+
+
+def _decode(loaded: tokenizers.Tokenizer, ids: Sequence[int], skip_special_tokens: bool) -> str:
+    if len(ids) <= SHORT:
+        return loaded.decode(ids, skip_special_tokens=skip_special_tokens)
+    return loaded.decode_batch([ids], skip_special_tokens=skip_special_tokens)[0]
 
 
 def _object(data: bytes, name: str) -> dict[str, Any]:

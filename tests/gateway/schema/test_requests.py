@@ -100,16 +100,17 @@ SHARED: list[tuple[dict[str, Any], str, str]] = [
     ({"stream": True, "stream_options": []}, "stream_options", TYPE),
     ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x", UNKNOWN),
     (
-        {"stream": True, "stream_options": {"include_obfuscation": True}},
+        {"stream": True, "stream_options": {"include_obfuscation": "yes"}},
         "stream_options.include_obfuscation",
-        UNSUPPORTED,
+        TYPE,
     ),
     ({"user": 5}, "user", TYPE),
     ({"user": "x" * 1025}, "user", VALUE),
     ({"metadata": {"a": 1}}, "metadata.a", TYPE),
     ({"metadata": {"a" * 65: "b"}}, f"metadata.{'a' * 65}", VALUE),
     ({"metadata": {str(i): "" for i in range(17)}}, "metadata", VALUE),
-    ({"service_tier": "flex"}, "service_tier", UNSUPPORTED),
+    ({"service_tier": "gold"}, "service_tier", VALUE),
+    ({"service_tier": 1}, "service_tier", VALUE),
     ({"priority": 1}, "priority", UNSUPPORTED),
     ({"bad_words": ["x"]}, "bad_words", UNSUPPORTED),
     ({"structured_outputs": {"regex": "a"}}, "structured_outputs", UNSUPPORTED),
@@ -281,7 +282,7 @@ def test_what_a_client_does_not_say_is_none() -> None:
     request = chat()
     said = (request.temperature, request.top_p, request.top_k, request.seed, request.stop)
     assert said == (None,) * 5
-    assert request.sampling.repetition_penalty is None
+    assert request.repetition_penalty is None
     assert request.token_limit is None
 
 
@@ -302,6 +303,24 @@ def test_values_come_out_as_they_went_in() -> None:
     assert request.logit_bias == {5: -100, 7: 1.5}
     assert (request.stop, request.seed, request.token_limit) == (["x"], -1, 7)
     assert request.service_tier == "default"
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "flex", "priority", "scale"])
+def test_openais_service_tiers_are_accepted(tier: str) -> None:
+    assert chat(service_tier=tier).service_tier == tier
+    assert completion(service_tier=tier).service_tier == tier
+
+
+@pytest.mark.parametrize("hint", [True, False, None])
+def test_the_hint_to_pad_a_stream_is_accepted(hint: bool | None) -> None:
+    options = {"include_usage": True, "include_obfuscation": hint}
+    assert chat(stream=True, stream_options=options).include_usage
+
+
+def test_an_unknown_name_is_told_before_what_it_was_mistyped_for_is_missed() -> None:
+    error = refusal(lambda **fields: parse(json.dumps(fields).encode(), ChatRequest), mesages=[])
+    assert (error.param, error.code) == ("mesages", UNKNOWN)
+    assert error.message == "Unknown parameter: 'mesages'."
 
 
 def test_a_nucleus_of_nothing_is_the_most_likely_token() -> None:

@@ -17,6 +17,7 @@ from sluice_gateway.schema import (
     TokenizeRequest,
     parse,
 )
+from sluice_gateway.tokenizer import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tests.gateway.text.samples import CHATML, KINDS, files_of, model, raw_tokenizer, token_id
@@ -228,19 +229,51 @@ def test_min_tokens_must_be_possible() -> None:
     assert caught.value.param == "min_tokens"
 
 
-def test_a_huge_text_is_refused_without_being_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
-    served = model(max_model_len=100)
-
+@pytest.fixture
+def no_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("it was tokenized")
 
-    monkeypatch.setattr(type(served.tokenizer), "encode", never)
-    monkeypatch.setattr(type(served.tokenizer), "encode_covered", never)
-    for content in ("a" * 1_300_000, "<|im_end|>" + "a" * 1_300_000):
+    monkeypatch.setattr(Tokenizer, "_encoding", never)
+    monkeypatch.setattr(Tokenizer, "_encode_literally", never)
+
+
+@pytest.mark.usefixtures("no_encoding")
+def test_a_text_of_too_many_tokens_is_refused_without_being_tokenized() -> None:
+    served = model(max_model_len=100)
+    for content in ("a" * 8000, "<|im_end|>" + "a" * 8000):
         with pytest.raises(ContextLengthExceeded, match="at least"):
             chat([{"role": "user", "content": content}], served)
     with pytest.raises(ContextLengthExceeded, match="at least"):
-        completions("a" * 1_300_000, served)
+        completions("a" * 8000, served)
+
+
+@pytest.mark.usefixtures("no_encoding")
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_no_tokenizer_is_a_huge_text_tokenized(kind: str) -> None:
+    served = model(kind, max_model_len=1000)
+    halves = [{"role": "user", "content": "a" * 40_000}] * 2
+    for messages in (halves, [{**USER, "content": "a" * 8_000_000}]):
+        with pytest.raises(ContextLengthExceeded, match="characters, of which at most") as caught:
+            chat(messages, served)
+        assert caught.value.param == "messages"
+    with pytest.raises(ContextLengthExceeded, match="characters") as caught:
+        completions(["a" * 8_000_000, "a"], served)
+    assert caught.value.param == "prompt[0]"
+
+
+@pytest.mark.usefixtures("no_encoding")
+def test_what_a_template_makes_huge_is_not_tokenized() -> None:
+    served = model("word_piece", "{% for _ in range(100) %}{{ messages[0].content }}{% endfor %}")
+    with pytest.raises(ContextLengthExceeded, match="characters"):
+        chat([{"role": "user", "content": "a" * 1000}], served)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_fits_is_not_refused_for_its_characters(kind: str) -> None:
+    ids = completions("the " * 2048, model(kind, max_model_len=8300))[0].ids
+    assert len(ids) > 2000
+    assert tokenize(model(kind, max_model_len=10), prompt="the " * 20_000)
 
 
 def test_prompts_of_every_kind_are_taken_in_order() -> None:
@@ -307,6 +340,23 @@ def test_tokenize_gives_the_ids_that_a_request_would_have() -> None:
         messages = [{"role": "user", "content": content}]
         without = tokenize(llama, messages=messages)
         assert tokenize(llama, messages=messages, add_special_tokens=True) == [1, *without]
+
+
+@pytest.mark.usefixtures("no_encoding")
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokenize_refuses_what_is_longer_than_it_says(kind: str) -> None:
+    with pytest.raises(InvalidRequest, match="at most 1000000 characters") as caught:
+        tokenize(model(kind), prompt="a" * 8_000_000)
+    assert (caught.value.param, caught.value.code) == ("prompt", "invalid_value")
+    with pytest.raises(InvalidRequest, match="at most 1000000 characters") as caught:
+        tokenize(model(kind), messages=[{"role": "user", "content": "a" * 250_000}] * 4)
+    assert (caught.value.param, caught.value.code) == ("messages", "invalid_value")
+
+
+def test_detokenize_refuses_more_ids_than_it_says() -> None:
+    with pytest.raises(InvalidRequest, match="at most 1000000 items") as caught:
+        parse(json.dumps({"tokens": [1] * 1_000_001}).encode(), DetokenizeRequest)
+    assert caught.value.param == "tokens"
 
 
 def test_detokenize_turns_ids_back_into_text() -> None:

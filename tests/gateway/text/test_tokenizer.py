@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluice_gateway.errors import InvalidRequest
-from sluice_gateway.tokenizer import Tokenizer, guarded
+from sluice_gateway.tokenizer import SHORT, Tokenizer, guarded
 from transformers import PreTrainedTokenizerFast
 
 from tests.gateway.text.samples import CORPUS, KINDS, files_of, raw_tokenizer, token_id, tokenizer
@@ -26,6 +28,81 @@ TEXT = st.text(max_size=40) | st.sampled_from(CORPUS)
 def test_a_text_gets_the_ids_of_hugging_faces_tokenizer(kind: str, text: str, add: bool) -> None:
     expected = raw_tokenizer(kind).encode(text, add_special_tokens=add).ids
     assert tokenizer(kind).encode(text, add_special_tokens=add) == expected
+
+
+LONG = st.lists(st.sampled_from(CORPUS[:4]) | st.text(max_size=20), max_size=8).map(
+    lambda pieces: "".join([*pieces, " the fox"]) * (SHORT // 8 + 1)
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None)
+@given(LONG, st.booleans())
+def test_a_long_text_is_read_and_written_as_a_short_one(kind: str, text: str, add: bool) -> None:
+    raw, loaded = raw_tokenizer(kind), tokenizer(kind)
+    assert len(text) > SHORT
+    ids = raw.encode(text, add_special_tokens=add).ids
+    assert loaded.encode(text, add_special_tokens=add) == ids
+    assert loaded.decode(ids) == raw.decode(ids)
+    assert loaded.encode_covered(text, str) == raw.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_are_found_in_a_long_text_where_they_are(kind: str) -> None:
+    frame = next(iter(tokenizer(kind).special.by_id.values())).content
+    text = f"naïve 你好 🙂 {frame} " * (SHORT // 10)
+    at = [place for place in range(len(text)) if text.startswith(frame, place)]
+    assert tokenizer(kind).special_text(text) == [(place, place + len(frame)) for place in at]
+
+
+def ticks_during(call: Callable[[], object]) -> int:
+    """How often this thread got to run while another one was in the call."""
+    with ThreadPoolExecutor(1) as pool:
+        ticks, running = 0, pool.submit(call)
+        while not running.done():
+            time.sleep(0.001)
+            ticks += 1
+        running.result()
+    return ticks
+
+
+def test_other_threads_run_while_a_long_text_is_tokenized() -> None:
+    loaded = tokenizer("byte_level")
+    text = "".join(CORPUS) * 600
+    ids = loaded.encode(text)
+    assert ticks_during(lambda: loaded.encode(text)) > 20
+    assert ticks_during(lambda: loaded.decode(ids)) > 20
+    assert ticks_during(lambda: loaded.encode_covered("<|im_end|>" + text, str)) > 20
+    assert ticks_during(lambda: loaded.encode_covered(text + "@", lambda one: one[:-1])) > 20
+    normalized = tokenizer("normalized")
+    assert ticks_during(lambda: normalized.special_text(text)) > 20
+
+
+class Looks:
+    """An encoding that counts how often its lists are asked for: each time makes them anew."""
+
+    def __init__(self, encoding: tokenizers.Encoding) -> None:
+        self._encoding = encoding
+        self.count = 0
+
+    @property
+    def ids(self) -> list[int]:
+        self.count += 1
+        return self._encoding.ids
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        self.count += 1
+        return self._encoding.offsets
+
+
+def test_the_lists_of_an_encoding_are_made_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = Tokenizer.from_files(files_of("byte_level"))
+    text = "<|im_start|>a<|im_end|>" * 100
+    looks = Looks(raw_tokenizer("byte_level").encode(text))
+    monkeypatch.setattr(loaded, "_encoding", lambda *_, **__: looks)
+    assert loaded.encode_covered(text, str) == raw_tokenizer("byte_level").encode(text).ids
+    assert looks.count <= 4
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "normalized"])
@@ -114,6 +191,8 @@ def test_a_panic_in_rust_becomes_an_ordinary_error() -> None:
 def test_half_a_surrogate_pair_is_a_bad_request() -> None:
     with pytest.raises(InvalidRequest, match="cannot be tokenized"):
         tokenizer("byte_level").encode("\ud800")
+    with pytest.raises(InvalidRequest, match="cannot be tokenized"):
+        tokenizer("byte_level").encode("a" * 5000 + "\ud800")
 
 
 def test_several_threads_get_the_same_as_one() -> None:

@@ -29,7 +29,7 @@ class TextDelta:
 class Finished:
     """The last event of a choice.
 
-    ``by_stop_string``: the text ended it, not the worker, so the caller has to abort the row.
+    ``by_stop_string``: the text ended it, so the worker does not know of the end.
     """
 
     reason: FinishReason

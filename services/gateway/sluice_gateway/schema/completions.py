@@ -26,9 +26,9 @@ def _kind(value: Any) -> str | None:
     return "<lists>" if isinstance(value[0], list) else "<ids>"
 
 
-Ids = Annotated[list[TokenId], Field(min_length=1, max_length=PROMPT_IDS_MAX)]
-Texts = Annotated[list[str], Field(min_length=1, max_length=CHOICES_MAX)]
-IdLists = Annotated[list[Ids], Field(min_length=1, max_length=CHOICES_MAX)]
+Ids = Annotated[list[TokenId], Field(min_length=1, max_length=PROMPT_IDS_MAX, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=CHOICES_MAX, fail_fast=True)]
+IdLists = Annotated[list[Ids], Field(min_length=1, max_length=CHOICES_MAX, fail_fast=True)]
 PromptField = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[Texts, Tag("<texts>")]

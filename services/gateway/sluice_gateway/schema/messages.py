@@ -62,7 +62,7 @@ class ToolCall(Strict):
 
 
 Part = Annotated[TextPart, BeforeValidator(_is_text)]
-Parts = Annotated[list[Part], Field(min_length=1, max_length=PARTS_MAX)]
+Parts = Annotated[list[Part], Field(min_length=1, max_length=PARTS_MAX, fail_fast=True)]
 Content = Annotated[
     Annotated[str, Tag("<string>")] | Annotated[Parts, Tag("<parts>")],
     Discriminator(
@@ -89,7 +89,9 @@ class Message(Strict):
     content: Content | None = None
     name: Name | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=TOOL_CALLS_MAX)] | None = None
+    tool_calls: (
+        Annotated[list[ToolCall], Field(max_length=TOOL_CALLS_MAX, fail_fast=True)] | None
+    ) = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from sluice_gateway.schema.strict import (
     INVALID,
     INVALID_TYPE,
     MISSING,
+    UNKNOWN,
     UNSUPPORTED,
     Strict,
 )
@@ -23,8 +24,7 @@ R = TypeVar("R", bound=Strict)
 
 DEPTH_MAX = 64
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_OUR_KINDS = {INVALID, INVALID_TYPE, MISSING, UNSUPPORTED}
-_UNKNOWN = "unknown_parameter"
+_OUR_KINDS = {INVALID, INVALID_TYPE, MISSING, UNKNOWN, UNSUPPORTED}
 _PARAM_MAX = 256
 
 # What was expected, by pydantic's name of the error.
@@ -65,7 +65,8 @@ def parse(body: bytes, model_class: type[R]) -> R:
     """The body as a ``model_class``.
 
     Raises InvalidRequest for whatever is wrong with it: one error, the first, which names the
-    field in ``param``.
+    field in ``param``. The work is linear in the body, however much of it is wrong: the models
+    end at the first bad item of a list and at the first unknown key.
     """
     data = _load(body)
     if not isinstance(data, dict):
@@ -95,7 +96,7 @@ def _load(body: bytes) -> Any:
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX:
         _check_depth(data)
     if _SURROGATE.search(body):
-        _check_surrogates(data, [])
+        _check_surrogates(data)
     return data
 
 
@@ -110,14 +111,23 @@ def _no_constant(name: str) -> NoReturn:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = _first_repeated(name for name, _ in pairs)
+        _check_surrogates(twice)  # before it is quoted
         # Readers of JSON differ in which one they take: so a filter in front could see another
         # request than we do.
         raise InvalidRequest(
             f"The request has '{_short(twice)}' twice in one object.", param=_short(twice)
         )
     return found
+
+
+def _first_repeated(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise ValueError("no name is repeated")
 
 
 def _check_depth(data: Any) -> None:
@@ -134,20 +144,40 @@ def _children(value: Any) -> list[Any]:
     return [child for child in inside if isinstance(child, (dict, list))]
 
 
-def _check_surrogates(data: Any, path: list[int | str]) -> None:
-    if isinstance(data, dict):
-        for key, value in data.items():
-            _check_surrogates(key, path)
-            _check_surrogates(value, [*path, key])
-    elif isinstance(data, list):
-        for place, value in enumerate(data):
-            _check_surrogates(value, [*path, place])
-    elif isinstance(data, str):
-        try:
-            data.encode()
-        except UnicodeEncodeError:
-            message = "Half of a surrogate pair is no character: send whole characters."
-            raise InvalidRequest(message, param=_path(path) or None) from None
+def _check_surrogates(data: Any) -> None:
+    path = _half_pair(data)
+    if path is not None:
+        message = "Half of a surrogate pair is no character: send whole characters."
+        raise InvalidRequest(message, param=_path(path) or None)
+
+
+def _half_pair(value: Any) -> list[int | str] | None:
+    """The path to half of a surrogate pair, through keys that have none; None: there is none."""
+    children: Iterable[tuple[int | str, Any]] = ()
+    if isinstance(value, str):
+        return None if _is_whole(value) else []
+    if isinstance(value, dict):
+        if not all(map(_is_whole, value)):
+            return []
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    for place, child in children:
+        if isinstance(child, (str, dict, list)):
+            path = _half_pair(child)
+            if path is not None:
+                return [place, *path]
+    return None
+
+
+def _is_whole(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _invalid(error: ErrorDetails) -> InvalidRequest:
@@ -161,8 +191,6 @@ def _invalid(error: ErrorDetails) -> InvalidRequest:
         return _of_ours(kind, error["msg"], param)
     if kind == "missing":
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code=MISSING)
-    if kind == "extra_forbidden":
-        return InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code=_UNKNOWN)
     if kind == "float_type" and isinstance(error["input"], int) and error["input"] is not True:
         return InvalidRequest(f"Invalid '{param}': the number is too large.", param=param)
     if kind in _EXPECTED:
@@ -179,7 +207,9 @@ def _is_tag(part: str) -> bool:
 
 
 def _of_ours(kind: str, message: str, param: str) -> InvalidRequest:
-    if kind == INVALID_TYPE:
+    if kind == UNKNOWN:
+        message = f"Unknown parameter: '{param}'."
+    elif kind == INVALID_TYPE:
         message = f"Invalid type for '{param}': {_sentence(message)}"
     elif kind == INVALID and not message.startswith("'"):
         message = f"Invalid '{param}': {_sentence(message)}"

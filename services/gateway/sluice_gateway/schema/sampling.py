@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -14,6 +14,7 @@ from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, UNSUPPORTED, Str
 INT32_MAX = 2**31 - 1
 CHOICES_MAX = 128
 STOPS_MAX = 16
+METADATA_MAX = 16
 STOP_LENGTH_MAX = 1024
 LOGIT_BIAS_MAX = 1024
 STOP_IDS_MAX = 128
@@ -53,9 +54,10 @@ def _never_empty_nucleus(value: float) -> float:
     return max(value, TOP_P_MIN)
 
 
-def _known_tier(value: str) -> str:
-    if value not in {"auto", "default"}:
-        refuse(UNSUPPORTED, "This server has no service tiers. Use 'auto' or 'default'.")
+def _few_pairs(value: Any) -> Any:
+    # Pydantic counts only after it has looked at, and made an error of, each of them.
+    if isinstance(value, dict) and len(value) > METADATA_MAX:
+        refuse(INVALID, f"Expected at most {METADATA_MAX} pairs, but got {len(value)}.")
     return value
 
 
@@ -66,19 +68,26 @@ def _no_priority(value: int) -> int:
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH_MAX)]
-StopList = Annotated[list[StopString], Field(max_length=STOPS_MAX), BeforeValidator(_as_list)]
+StopList = Annotated[
+    list[StopString], Field(max_length=STOPS_MAX, fail_fast=True), BeforeValidator(_as_list)
+]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_by_token_id)]
 Label = Annotated[str, Field(max_length=1024)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    BeforeValidator(_few_pairs),
+]
 
 
 class StreamOptions(Strict):
     """What a stream tells besides its text."""
 
-    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {"include_obfuscation": (False,)}
-
     include_usage: bool = False
     continuous_usage_stats: bool = False
+    # A hint: it asks for padding that hides the lengths of tokens from who watches the wire, or
+    # waives it. Either is accepted, and no padding is sent.
+    include_obfuscation: bool = False
 
 
 class SamplingRequest(Strict):
@@ -130,12 +139,15 @@ class SamplingRequest(Strict):
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     logit_bias: Bias | None = None
     allowed_token_ids: (
-        Annotated[list[TokenId], Field(min_length=1, max_length=ALLOWED_IDS_MAX)] | None
+        Annotated[list[TokenId], Field(min_length=1, max_length=ALLOWED_IDS_MAX, fail_fast=True)]
+        | None
     ) = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
 
     stop: StopList | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=STOP_IDS_MAX)] | None = None
+    stop_token_ids: (
+        Annotated[list[TokenId], Field(max_length=STOP_IDS_MAX, fail_fast=True)] | None
+    ) = None
     ignore_eos: bool = False
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
@@ -148,20 +160,10 @@ class SamplingRequest(Strict):
     user: Label | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
-    service_tier: Annotated[str, AfterValidator(_known_tier)] | None = None
+    metadata: Metadata | None = None
+    # Told back in the answer. There is one tier, so all of OpenAI's names mean it.
+    service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None
     priority: Annotated[int, AfterValidator(_no_priority)] | None = None
-
-    @property
-    def sampling(self) -> SamplingRequest:
-        """The request as one for sampling, whatever else it is."""
-        return self
 
     @property
     def include_usage(self) -> bool:

@@ -9,10 +9,14 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from sluice_gateway.schema.chat import CONVERSATION_UNSUPPORTED, MESSAGES_MAX, Conversation
-from sluice_gateway.schema.completions import PROMPT_IDS_MAX
 from sluice_gateway.schema.messages import Message
 from sluice_gateway.schema.sampling import TokenId
 from sluice_gateway.schema.strict import INVALID, MISSING, Strict, refuse
+
+# The most characters of a text, or of all strings of a conversation, that /tokenize reads, and
+# the most ids that /detokenize does. No context bounds them, as it does a prompt.
+TOKENIZE_CHARACTERS_MAX = 1_000_000
+DETOKENIZE_IDS_MAX = 1_000_000
 
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -36,8 +40,10 @@ class TokenizeRequest(Conversation):
     )
 
     model: ModelName | None = None
-    prompt: str | None = None
-    messages: Annotated[list[Message], Field(max_length=MESSAGES_MAX)] = Field(default_factory=list)
+    prompt: Annotated[str, Field(max_length=TOKENIZE_CHARACTERS_MAX)] | None = None
+    messages: Annotated[list[Message], Field(max_length=MESSAGES_MAX, fail_fast=True)] = Field(
+        default_factory=list
+    )
     add_special_tokens: bool | None = None
 
     @model_validator(mode="after")
@@ -53,4 +59,4 @@ class DetokenizeRequest(Strict):
     """Token ids to turn into text."""
 
     model: ModelName | None = None
-    tokens: Annotated[list[TokenId], Field(max_length=PROMPT_IDS_MAX)]
+    tokens: Annotated[list[TokenId], Field(max_length=DETOKENIZE_IDS_MAX, fail_fast=True)]
