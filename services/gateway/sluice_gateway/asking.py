@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ async def in_prompt_thread(gateway: Gateway, build: Callable[[], T]) -> T:
 
 def fingerprint_of(model: ServedModel) -> str:
     """OpenAI's ``system_fingerprint``: changes when the model's numbers may change."""
-    return f"fp_{model.info.fingerprint[:16]}"
+    return f"fp_{hashlib.sha256(model.info.fingerprint.encode()).hexdigest()[:12]}"
 
 
 def now() -> int:

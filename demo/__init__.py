@@ -1,0 +1,1 @@
+"""The demo model: its corpus, its tokenizer and the script that trains it."""
