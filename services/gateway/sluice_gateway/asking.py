@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request
@@ -23,6 +24,8 @@ from sluice_gateway.schema.strict import Strict
 
 #: A prompt takes a millisecond or so; more than so many in line is an overload.
 PROMPTS_WAITING_MAX = 1024
+
+LARGE_BODY_BYTES = 256 << 10
 
 R = TypeVar("R", bound=Strict)
 T = TypeVar("T")
@@ -62,8 +65,14 @@ class Asked:
 
 
 async def parse_body(request: Request, model_class: type[R]) -> R:
-    """The request's body, validated. Raises ApiError."""
-    return parse(await read_body(request), model_class)
+    """The request's body, validated. Raises ApiError.
+
+    A large body is parsed off the event loop, as a long prompt is built.
+    """
+    body = await read_body(request)
+    if len(body) < LARGE_BODY_BYTES:
+        return parse(body, model_class)
+    return await in_prompt_thread(gateway_of(request), partial(parse, body, model_class))
 
 
 def prompt_builder(gateway: Gateway, model: ServedModel) -> PromptBuilder:
