@@ -36,11 +36,14 @@ _CHANNEL_OPTIONS = (
 )
 
 
+_STATE_NAMES = {
+    state: name.removeprefix("WORKER_STATE_").lower() for name, state in pb.WorkerState.items()
+}
+
+
 def state_name(state: pb.WorkerState.ValueType) -> str:
     """``WORKER_STATE_READY`` as ``ready``; a state of a newer release by its number."""
-    if state not in pb.WorkerState.values():
-        return f"state {state}"
-    return pb.WorkerState.Name(state).removeprefix("WORKER_STATE_").lower()
+    return _STATE_NAMES.get(state) or f"state {state}"
 
 
 class WorkerConnection:

@@ -169,7 +169,7 @@ class StreamResponse(ExchangeResponse):
                         async with asyncio.timeout(self.gateway.settings.client_stall_seconds):
                             await _send_piece(send_body, rest)  # waits for a slow client
                 last = self._chunks.usage(self.exchange.usage) if self._include_usage else b""
-                await _send_piece(send_body, last + DONE)
+                last += DONE
         except TimeoutError:  # its connection is full: there is nobody to tell
             self.gateway.metrics.disconnects.inc()
             self.abort_connection()
@@ -177,12 +177,12 @@ class StreamResponse(ExchangeResponse):
         except ApiError as error:
             if not begun:
                 raise
-            await _send_piece(send_body, _error_event(error))
+            last = _error_event(error)
         except Exception:
             if begun:  # the client must see an error, never a text that just stops
                 await _send_piece(send_body, _error_event(InternalError("The gateway failed.")))
             raise
-        await send_body({"type": "http.response.body", "body": b"", "more_body": False})
+        await send_body({"type": "http.response.body", "body": last, "more_body": False})
 
     def _take(self, batch: Batch) -> bool:
         if not batch:

@@ -14,6 +14,10 @@ T = TypeVar("T")
 IDLE_SECONDS = 10.0
 
 
+# How often a watchdog looks; a function may run for so much longer than its limit.
+LOOK_SECONDS = 0.25
+
+
 class TimeLimitExceeded(BaseException):
     """The code was stopped. A BaseException, so that no ``except Exception`` within it helps."""
 
@@ -38,7 +42,7 @@ class Watchdog:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._watches: set[_Watch] = set()
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def run(self, function: Callable[[], T]) -> T:
@@ -63,8 +67,6 @@ class Watchdog:
                     target=self._watch_all, name="template-watchdog", daemon=True
                 )
                 self._thread.start()
-            elif len(self._watches) == 1:
-                self._changed.notify()
         return watch
 
     def _end(self, watch: _Watch) -> None:
@@ -81,19 +83,21 @@ class Watchdog:
             raise TimeLimitExceeded
 
     def _watch_all(self) -> None:
+        # Looking now and then, watched or not, costs less than a wake-up for each watch.
+        period = min(LOOK_SECONDS, self.seconds / 4)
+        last_watch = time.monotonic()
         while True:
             with self._changed:
-                if not self._watches:
-                    self._changed.wait(IDLE_SECONDS)
-                if not self._watches:
+                now = time.monotonic()
+                if self._watches:
+                    last_watch = now
+                elif now - last_watch > IDLE_SECONDS:
                     self._thread = None
                     return
-                now = time.monotonic()
                 for watch in self._watches:
                     if watch.deadline <= now and not watch.fired:
                         watch.fired = True
                         ctypes.pythonapi.PyThreadState_SetAsyncExc(
                             ctypes.c_ulong(watch.thread_id), ctypes.py_object(TimeLimitExceeded)
                         )
-            # Looking now and then costs less than a wake-up for each watch.
-            time.sleep(min(0.05, self.seconds / 4))
+            time.sleep(period)
