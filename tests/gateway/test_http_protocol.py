@@ -432,12 +432,12 @@ def test_nothing_is_written_to_a_connection_that_closes() -> None:
 
     class Cycle:
         disconnected = False
-        transport = Transport()
         flow = Flow()
 
-    write: Callable[[Any, bytes], bool] = http_protocol._write_body
-    assert write(Cycle(), b"x")
-    assert Cycle.transport.written == b""
+    transport = Transport()
+    write: Callable[[Any, Any, bytes], bool] = http_protocol._write_body
+    assert write(Cycle(), transport, b"x")
+    assert transport.written == b""
 
 
 # --- scripts/run.py ----------------------------------------------------------------------------

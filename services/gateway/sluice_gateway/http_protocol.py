@@ -172,7 +172,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self.cycle.transport = _CycleTransport(self)  # type: ignore[assignment]  # all it uses
         extension = {
-            WRITE_BODY: partial(_write_body, self.cycle),
+            WRITE_BODY: partial(_write_body, self.cycle, self.transport),
             ABORT_CONNECTION: self.transport.abort,
         }
         self.scope["extensions"] = extension  # type: ignore[typeddict-item]  # no dict, by ASGI
@@ -284,8 +284,8 @@ class _CycleTransport:
         return protocol.lingering or protocol.transport.is_closing()
 
 
-def _write_body(cycle: RequestResponseCycle, data: bytes) -> bool:
-    if cycle.disconnected or cycle.transport.is_closing():
+def _write_body(cycle: RequestResponseCycle, transport: asyncio.Transport, data: bytes) -> bool:
+    if cycle.disconnected or transport.is_closing():
         return True  # as ``send`` does: what is written to nobody is gone
-    cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+    transport.write(b"%x\r\n%b\r\n" % (len(data), data))
     return not cycle.flow.write_paused
