@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ class _Choice:
             self.reason = event.reason
 
 
-class _Answer:
+class _Answer(ABC):
     """What both kinds of answers have in common."""
 
     _OBJECT = ""
@@ -95,11 +96,13 @@ class _Answer:
     def _extra(self) -> dict[str, Any]:
         return {}
 
+    @abstractmethod
     def _content(self, index: int, text: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """The text, where this kind of answer has it."""
 
+    @abstractmethod
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-        raise NotImplementedError
+        """The log-probabilities, as this kind of answer has them."""
 
 
 class ChatAnswer(_Answer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,6 +108,10 @@ def fingerprint_of(model: ServedModel) -> str:
     return f"fp_{hashlib.sha256(model.info.fingerprint.encode()).hexdigest()[:12]}"
 
 
-def now() -> int:
-    """Seconds since 1970, as answers are stamped."""
-    return int(time.time())
+def answer_head(kind: str, model: ServedModel) -> tuple[str, int, str, str]:
+    """What each chunk of an answer begins with: id, created, model, system_fingerprint.
+
+    ``kind`` is the prefix of the id; ``created`` is in seconds since 1970.
+    """
+    answer_id = f"{kind}-{secrets.token_hex(12)}"
+    return answer_id, int(time.time()), model.name, fingerprint_of(model)

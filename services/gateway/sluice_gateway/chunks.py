@@ -7,6 +7,7 @@ from bytes that were made once per request. No dict, no model and no json.dumps 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Any
@@ -35,7 +36,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-class _Chunks:
+class _Chunks(ABC):
     """What both kinds of chunks have in common. ``_OBJECT`` and ``_TEXT_KEY`` tell them apart."""
 
     _OBJECT = ""
@@ -114,8 +115,9 @@ class _Chunks:
     def _usage(self, usage: Usage | None) -> str:
         return self._no_usage if usage is None else f',"usage":{_json(usage.to_json())}'
 
+    @abstractmethod
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-        raise NotImplementedError
+        """The log-probabilities, as this kind of answer has them."""
 
 
 class ChatChunks(_Chunks):

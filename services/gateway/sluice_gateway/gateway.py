@@ -18,7 +18,7 @@ from sluice_gateway.discovery import Discovery
 from sluice_gateway.keys import ApiKeys
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.routing import Router
-from sluice_gateway.settings import Settings, split_addresses
+from sluice_gateway.settings import Settings, split_list
 
 
 class Slots(asyncio.Semaphore):
@@ -50,7 +50,7 @@ class Gateway:
     @classmethod
     def build(cls, settings: Settings) -> Gateway:
         """All parts, not yet running."""
-        targets = split_addresses(settings.worker_addresses)
+        targets = split_list(settings.worker_addresses)
         discovery = Discovery(targets, settings.dns_refresh_seconds)
         router = Router(discovery, socket.gethostname(), settings.worker_silence_seconds)
         metrics = GatewayMetrics()

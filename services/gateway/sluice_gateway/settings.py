@@ -23,7 +23,7 @@ def _check_address(value: str) -> str:
 
 
 def _check_addresses(value: str) -> str:
-    targets = split_addresses(value)
+    targets = split_list(value)
     if not targets:
         raise ValueError("expected HOST:PORT, a comma list of them, or dns:///name:port")
     for target in targets:
@@ -31,8 +31,8 @@ def _check_addresses(value: str) -> str:
     return value
 
 
-def split_addresses(value: str) -> tuple[str, ...]:
-    """The targets in a comma list, without repeats, in their order."""
+def split_list(value: str) -> tuple[str, ...]:
+    """The parts of a comma list, without repeats, in their order."""
     return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
 
 
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     @property
     def template_kwargs_allowed(self) -> frozenset[str]:
         """``chat_template_kwargs`` as a set."""
-        return frozenset(split_addresses(self.chat_template_kwargs))
+        return frozenset(split_list(self.chat_template_kwargs))
 
 
 def read_settings() -> Settings:

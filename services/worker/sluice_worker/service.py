@@ -184,7 +184,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         state = self._lifecycle.condition.state
         if self._model is None or state != pb.WORKER_STATE_READY:
             message = f"The worker is {state_name(state)}."
-            session.refuse(submit, RequestError(ErrorCode.UNAVAILABLE, message))
+            session.answer(submit, RequestError(ErrorCode.UNAVAILABLE, message))
             return
         if not self._row_count():  # the clock of an idle engine starts now
             self._last_step = time.monotonic()

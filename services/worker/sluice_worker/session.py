@@ -65,8 +65,7 @@ class GatewaySession:
 
     def submit(self, submit: pb.Submit, engine: Engine) -> None:
         """Hand a request to the engine, and queue the Admission that answers it."""
-        first_row = submit.rows[0].row_id if submit.rows else 0
-        admission = pb.Admission(row_id=first_row)
+        refusal = None
         try:
             request = wire.generation_request(self.number, submit, engine.model)
             new_rows = {spec.key.row_id for spec in request.rows}
@@ -75,22 +74,23 @@ class GatewaySession:
             self._rows |= new_rows
         except RequestError as error:
             log.info("request %s refused: %s", submit.request_id, error.message)
-            admission.error.CopyFrom(wire.error_message(error))
+            refusal = error
         except Exception:  # only this request fails: the session has others
             log.exception("request %s could not be submitted", submit.request_id)
-            fault = RequestError(ErrorCode.INTERNAL, "The worker could not take this request.")
-            admission.error.CopyFrom(wire.error_message(fault))
-        self.send(pb.SessionResponse(admission=admission))
+            refusal = RequestError(ErrorCode.INTERNAL, "The worker could not take this request.")
+        self.answer(submit, refusal)
 
     def _check_new(self, row_ids: set[int], count: int) -> None:
         if len(row_ids) != count or row_ids & self._rows:
             message = "rows.row_id: each row of a session needs an id of its own"
             raise RequestError(ErrorCode.INVALID_ARGUMENT, message, "rows.row_id")
 
-    def refuse(self, submit: pb.Submit, error: RequestError) -> None:
-        """Answer a request that no engine saw."""
-        first_row = submit.rows[0].row_id if submit.rows else 0
-        admission = pb.Admission(row_id=first_row, error=wire.error_message(error))
+    def answer(self, submit: pb.Submit, refusal: RequestError | None) -> None:
+        """Queue the Admission that answers ``submit``; without a ``refusal`` it is accepted."""
+        admission = pb.Admission(
+            row_id=submit.rows[0].row_id if submit.rows else 0,
+            error=wire.error_message(refusal) if refusal else None,
+        )
         self.send(pb.SessionResponse(admission=admission))
 
     def abort(self, row_ids: Iterable[int], engine: Engine) -> None:

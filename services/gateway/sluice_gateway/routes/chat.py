@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
@@ -10,9 +9,8 @@ from fastapi import APIRouter, Request, Response
 from sluice_gateway.answer import ChatAnswer
 from sluice_gateway.asking import (
     Asked,
-    fingerprint_of,
+    answer_head,
     in_prompt_thread,
-    now,
     parse_body,
     prompt_builder,
 )
@@ -40,17 +38,9 @@ async def chat_completions(request: Request) -> Response:
     return _whole(asked, chat, exchange, prompt)
 
 
-def _response_id() -> str:
-    return f"chatcmpl-{secrets.token_hex(12)}"
-
-
 def _stream(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt) -> StreamResponse:
-    model = exchange.model
     chunks = ChatChunks(
-        _response_id(),
-        now(),
-        model.name,
-        fingerprint_of(model),
+        *answer_head("chatcmpl", exchange.model),
         choices=chat.n,
         include_usage=chat.include_usage,
         service_tier=chat.service_tier,
@@ -73,10 +63,7 @@ def _stream(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt)
 
 def _whole(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt) -> WholeResponse:
     answer = ChatAnswer(
-        _response_id(),
-        now(),
-        exchange.model.name,
-        fingerprint_of(exchange.model),
+        *answer_head("chatcmpl", exchange.model),
         choices=chat.n,
         logprobs=chat.top_count is not None,
         service_tier=chat.service_tier,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
@@ -10,9 +9,8 @@ from fastapi import APIRouter, Request, Response
 from sluice_gateway.answer import CompletionAnswer
 from sluice_gateway.asking import (
     Asked,
-    fingerprint_of,
+    answer_head,
     in_prompt_thread,
-    now,
     parse_body,
     prompt_builder,
 )
@@ -42,19 +40,11 @@ async def completions(request: Request) -> Response:
     return _whole(asked, completion, exchange, by_choice)
 
 
-def _response_id() -> str:
-    return f"cmpl-{secrets.token_hex(12)}"
-
-
 def _stream(
     asked: Asked, completion: CompletionRequest, exchange: Exchange, prompts: list[Prompt]
 ) -> StreamResponse:
-    model = exchange.model
     chunks = CompletionChunks(
-        _response_id(),
-        now(),
-        model.name,
-        fingerprint_of(model),
+        *answer_head("cmpl", exchange.model),
         choices=len(prompts),
         include_usage=completion.include_usage,
         service_tier=completion.service_tier,
@@ -86,10 +76,7 @@ def _whole(
     asked: Asked, completion: CompletionRequest, exchange: Exchange, prompts: list[Prompt]
 ) -> WholeResponse:
     answer = CompletionAnswer(
-        _response_id(),
-        now(),
-        exchange.model.name,
-        fingerprint_of(exchange.model),
+        *answer_head("cmpl", exchange.model),
         choices=len(prompts),
         logprobs=completion.top_count is not None,
         service_tier=completion.service_tier,
