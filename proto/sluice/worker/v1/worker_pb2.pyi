@@ -708,6 +708,9 @@ class Status(_message.Message):
     HEARTBEAT_MS_FIELD_NUMBER: _builtins.int
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     ENGINE_QUIET_MS_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    ETA_SECONDS_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
     state: Global___WorkerState.ValueType
     message: _builtins.str
     """Why the state is what it is, for humans; may be empty."""
@@ -720,8 +723,8 @@ class Status(_message.Message):
     kv_cache_usage: _builtins.float
     """Share of the KV cache in use, 0 to 1."""
     bytes_done: _builtins.int
-    """While the model is on its way: bytes there so far, and in all (0 when not
-    yet known).
+    """Of the state that the model is in on its way: bytes downloaded (or hashed,
+    or read into memory) so far, and in all (0 when not known).
     """
     bytes_total: _builtins.int
     heartbeat_ms: _builtins.int
@@ -732,6 +735,12 @@ class Status(_message.Message):
     """Milliseconds since the engine's last step while it has rows to compute, else
     0. A port that answers proves nothing about an engine that is stuck.
     """
+    bytes_per_second: _builtins.int
+    """Bytes per second over the last seconds; 0 when nothing moves."""
+    eta_seconds: _builtins.int
+    """Seconds until the state's bytes are done at that rate; absent when unknown."""
+    file: _builtins.str
+    """The file that is being downloaded or verified, or empty."""
     def __init__(
         self,
         *,
@@ -746,12 +755,17 @@ class Status(_message.Message):
         heartbeat_ms: _builtins.int = ...,
         model_name: _builtins.str = ...,
         engine_quiet_ms: _builtins.int = ...,
+        bytes_per_second: _builtins.int = ...,
+        eta_seconds: _builtins.int | None = ...,
+        file: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "eta_seconds", b"eta_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_max", b"batch_max", "bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "engine_quiet_ms", b"engine_quiet_ms", "heartbeat_ms", b"heartbeat_ms", "kv_cache_usage", b"kv_cache_usage", "message", b"message", "model_name", b"model_name", "rows_running", b"rows_running", "rows_waiting", b"rows_waiting", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "batch_max", b"batch_max", "bytes_done", b"bytes_done", "bytes_per_second", b"bytes_per_second", "bytes_total", b"bytes_total", "engine_quiet_ms", b"engine_quiet_ms", "eta_seconds", b"eta_seconds", "file", b"file", "heartbeat_ms", b"heartbeat_ms", "kv_cache_usage", b"kv_cache_usage", "message", b"message", "model_name", b"model_name", "rows_running", b"rows_running", "rows_waiting", b"rows_waiting", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__eta_seconds: _TypeAlias = _typing.Literal["eta_seconds"]  # noqa: Y015
+    _WhichOneofArgType__eta_seconds: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eta_seconds) -> _WhichOneofReturnType__eta_seconds | None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
