@@ -77,7 +77,7 @@ def ours(dtype: str) -> Callable[[Job], Result]:
         options = HfOptions(
             job.model, dtype=dtype, batch_max=max(job.rows), num_threads=job.threads
         )
-        engine = load(options, lambda s: None)
+        engine = load(options, lambda *news: None)
         result.ready = time.time() - begin
         result.note = engine.model.fingerprint.rsplit("-", 1)[0]
         client = _Client(engine, job)
@@ -134,13 +134,17 @@ class _Client:
         os._exit(1)
 
 
-def generate(job: Job) -> Result:
-    """Transformers' ``generate`` in float32, one batch, left-padded (all are as long)."""
+def theirs(dtype: str) -> Callable[[Job], Result]:
+    """Transformers' ``generate``, one batch, left-padded (all are as long)."""
+    return lambda job: _measure_generate(job, dtype)
+
+
+def _measure_generate(job: Job, dtype: str) -> Result:
     import torch
     from transformers import AutoModelForCausalLM
 
     result = Result(note="transformers")
-    model: Any = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(job.model, dtype=getattr(torch, dtype))
     model.eval()
     if job.threads:
         torch.set_num_threads(job.threads)
@@ -181,9 +185,11 @@ def peer(measure: Callable[[Any], dict[str, Any]]) -> Callable[[Job], Result]:
 
 
 ENGINES: dict[str, Callable[[Job], Result]] = {
-    "generate fp32": generate,
+    "generate fp32": theirs("float32"),
+    "generate bf16": theirs("bfloat16"),
     "sluice fp32": ours("float32"),
     "sluice fp16": ours("float16"),
+    "sluice bf16": ours("bfloat16"),
     **{name: peer(measure) for name, measure in PEERS.items()},
 }
 """Name to function."""
@@ -196,7 +202,7 @@ def _profile(job: Job, dtype: str) -> None:
     from sluice_worker.engines.hf.batch import Span
     from torch.profiler import ProfilerActivity, profile
 
-    engine = load(HfOptions(job.model, dtype=dtype, batch_max=max(job.rows)), lambda s: None)
+    engine = load(HfOptions(job.model, dtype=dtype, batch_max=max(job.rows)), lambda *news: None)
     runner = engine._runner  # noqa: SLF001 - measured below the engine's door
     assert runner is not None
     for rows in job.rows:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sluice.worker.v1 import worker_pb2 as pb
 from sluice_worker.engines import find_engine
 from sluice_worker.engines.base import (
     Engine,
@@ -25,6 +26,8 @@ from sluice_worker.engines.base import (
     SamplingParams,
     StepOutput,
 )
+from sluice_worker.lifecycle import State
+from sluice_worker.progress import Progress
 from sluice_worker.settings import FakeSettings, Settings
 
 DEMO = Path(str(files("sluice_worker") / "demo_model"))
@@ -72,6 +75,22 @@ class Running:
             assert self.changed.wait_for(condition, seconds)
 
 
+class Recorder:
+    """Keeps what an engine tells while it loads."""
+
+    def __init__(self) -> None:
+        self.states: list[State] = []
+
+    def state(self, state: State) -> None:
+        self.states.append(state)
+
+    def progress(self, progress: Progress) -> None:
+        assert 0 <= progress.bytes_done <= progress.bytes_total
+
+    def note(self, message: str) -> None:
+        raise AssertionError(message)
+
+
 @pytest.fixture(scope="module", params=["fake", "hf"])
 def running(request: pytest.FixtureRequest) -> Iterator[Running]:
     settings = Settings(
@@ -82,9 +101,9 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
         num_threads=1,
         fake=FakeSettings(step_ms=2),
     )
-    stages: list[str] = []
-    engine = find_engine(request.param)(settings, DEMO, stages.append)
-    assert stages[-1] == "warming"
+    report = Recorder()
+    engine = find_engine(request.param).load_engine(settings, DEMO, report)
+    assert report.states[-1] == pb.WORKER_STATE_WARMING
     started = Running(engine)
     engine.start(started.emit, started.failures.append)
     yield started

@@ -1,7 +1,8 @@
-"""``python -m sluice_worker``: runs one worker."""
+"""``python -m sluice_worker``: runs one worker, or does something with its model only."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -12,9 +13,11 @@ from sluice_worker.settings import Settings, SettingsError, read_settings
 
 
 def main() -> int:
-    """Run a worker. 0: told to stop, 1: the model failed, 2: a setting is wrong."""
+    """Run a command. 0: well, or told to stop; 1: the model failed; 2: a setting is wrong."""
+    arguments = _parse()
+    overrides = {"model_id": arguments.model} if arguments.model else {}
     try:
-        settings = read_settings()
+        settings = read_settings(**overrides)
         check_engine(settings.engine_name)
     except (SettingsError, EngineNotAvailable) as error:
         print(f"sluice_worker: {error}", file=sys.stderr)
@@ -22,6 +25,38 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
+    match arguments.command:
+        case "download":
+            from sluice_worker.commands import download
+
+            return download(settings)
+        case "check":
+            from sluice_worker.commands import preflight
+
+            return preflight(settings)
+    return _serve(settings)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="sluice_worker",
+        description="Serve one model to gateways. Settings come from the environment; the README "
+        "lists them.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        default="serve",
+        choices=("serve", "download", "check"),
+        help="serve (default); download: have the model verified in the cache, and end; "
+        "check: say whether the model can be had and will run here",
+    )
+    parser.add_argument("model", nargs="?", help="instead of MODEL_ID")
+    return parser.parse_args()
+
+
+def _serve(settings: Settings) -> int:
     try:
         return asyncio.run(_run(settings))
     except AddressInUse as error:

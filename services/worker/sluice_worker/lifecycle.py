@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from sluice.worker.v1 import worker_pb2 as pb
 
-log = logging.getLogger(__name__)
+from sluice_worker.progress import Progress
 
 State: TypeAlias = pb.WorkerState.ValueType
 
 #: Which states may follow which. FAILED and DRAINING can follow any.
 _NEXT: dict[State, frozenset[State]] = {
-    pb.WORKER_STATE_RESOLVING: frozenset({pb.WORKER_STATE_DOWNLOADING, pb.WORKER_STATE_LOADING}),
-    pb.WORKER_STATE_DOWNLOADING: frozenset({pb.WORKER_STATE_VERIFYING, pb.WORKER_STATE_LOADING}),
-    pb.WORKER_STATE_VERIFYING: frozenset({pb.WORKER_STATE_LOADING}),
+    pb.WORKER_STATE_RESOLVING: frozenset({pb.WORKER_STATE_DOWNLOADING, pb.WORKER_STATE_VERIFYING}),
+    pb.WORKER_STATE_DOWNLOADING: frozenset({pb.WORKER_STATE_VERIFYING}),
+    # A file that turns out to be damaged is downloaded again.
+    pb.WORKER_STATE_VERIFYING: frozenset({pb.WORKER_STATE_DOWNLOADING, pb.WORKER_STATE_LOADING}),
     pb.WORKER_STATE_LOADING: frozenset({pb.WORKER_STATE_WARMING, pb.WORKER_STATE_READY}),
     pb.WORKER_STATE_WARMING: frozenset({pb.WORKER_STATE_READY}),
     pb.WORKER_STATE_READY: frozenset(),
@@ -33,12 +33,14 @@ def state_name(state: State) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A state, why, and how far the model's files are."""
+    """A state, what there is to say of it, and how far it is.
+
+    ``message`` is one line fit for clients.
+    """
 
     state: State
     message: str = ""
-    bytes_done: int = 0
-    bytes_total: int = 0
+    progress: Progress = field(default_factory=Progress)
 
 
 class Lifecycle:
@@ -72,13 +74,21 @@ class Lifecycle:
         always = (pb.WORKER_STATE_FAILED, pb.WORKER_STATE_DRAINING)
         if state not in always and state not in _NEXT[current]:
             raise ValueError(f"no way from {state_name(current)} to {state_name(state)}")
-        level = logging.ERROR if state == pb.WORKER_STATE_FAILED else logging.INFO
-        log.log(level, "%s%s", state_name(state), f": {message}" if message else "")
-        self._change(replace(self.condition, state=state, message=message))
+        self._change(Condition(state, message))
 
-    def progress(self, bytes_done: int, bytes_total: int) -> None:
-        """Note how many of the model's bytes are there."""
-        self._change(replace(self.condition, bytes_done=bytes_done, bytes_total=bytes_total))
+    def progress(self, progress: Progress) -> None:
+        """Note how far the present state is."""
+        if progress != self.condition.progress and self._on_its_way:
+            self._change(replace(self.condition, progress=progress))
+
+    def note(self, message: str) -> None:
+        """Note what hinders the present state; empty when nothing does."""
+        if message != self.condition.message and self._on_its_way:
+            self._change(replace(self.condition, message=message))
+
+    @property
+    def _on_its_way(self) -> bool:
+        return bool(_NEXT[self.condition.state])
 
     def _change(self, condition: Condition) -> None:
         self.condition = condition

@@ -68,6 +68,13 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
+        self._downloaded = self._make(
+            Gauge, "sluice_model_download_bytes", "Bytes of the model's files that are there."
+        )
+        self._download_expected = self._make(
+            Gauge, "sluice_model_download_bytes_expected", "Bytes of the model's files in all."
+        )
+
     def _make(self, kind: Callable[..., Any], name: str, help_text: str, **options: Any) -> Any:
         metric = kind(name, help_text, ("model_name",), registry=self.registry, **options)
         return metric.labels(self._model_name)
@@ -90,10 +97,16 @@ class WorkerMetrics:
         self._kv_usage.set_function(lambda: load().kv_cache_usage)
 
     def observe_condition(self, condition: Condition) -> None:
-        """Note the state that the worker is in."""
+        """Note the state that the worker is in, and how far its download is."""
         for state in pb.WorkerState.values()[1:]:
             gauge = self._state.labels(self._model_name, state_name(state))
             gauge.set(1 if state == condition.state else 0)
+        if condition.state == pb.WORKER_STATE_DOWNLOADING:
+            self._downloaded.set(condition.progress.bytes_done)
+            self._download_expected.set(condition.progress.bytes_total)
+        elif condition.state == pb.WORKER_STATE_VERIFYING:  # all of them are there
+            self._downloaded.set(condition.progress.bytes_total)
+            self._download_expected.set(condition.progress.bytes_total)
 
     def serve(self, address: str) -> tuple[WSGIServer, int]:
         """Serve ``/metrics`` at HOST:PORT from a thread. Returns the server and its port."""

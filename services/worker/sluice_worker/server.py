@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import signal
-import threading
-import time
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Protocol, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -22,31 +16,25 @@ from sluice.worker.v1 import worker_pb2 as pb
 from sluice.worker.v1 import worker_pb2_grpc
 
 from sluice_worker import __version__
-from sluice_worker.engines import EngineNotAvailable, find_engine
 from sluice_worker.engines.base import Engine
-from sluice_worker.lifecycle import Condition, Lifecycle, State
+from sluice_worker.lifecycle import Condition, Lifecycle
+from sluice_worker.lifecycle_log import LifecycleLog
+from sluice_worker.loader import Loader, LoadFailed
 from sluice_worker.metrics import WorkerMetrics
-from sluice_worker.model_source import ModelNotUsable, find_model, served_name
-from sluice_worker.service import LoadedModel, WorkerService
+from sluice_worker.service import WorkerService
 from sluice_worker.settings import Settings
-from sluice_worker.tokenizer_bundle import TokenizerBundle, TokenizerMissing, generation_defaults
+from sluice_worker.threads import from_thread, in_daemon_thread
+from sluice_worker.weights.source import served_name
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-
-class ToState(Protocol):
-    """Goes to a state of the lifecycle, from any thread."""
-
-    def __call__(self, state: State, message: str = "") -> None:
-        """Go to ``state``."""
-
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["WorkerService"].full_name
 
 #: How long a failed worker stays up, so that gateways hear why before it goes.
 FAILURE_LINGER_SECONDS = 2.0
+
+#: How long a download that is called off may take to leave its lease.
+STOP_LOADING_SECONDS = 2.0
 
 #: How long the step under way may take when the process ends.
 CLOSE_SECONDS = 10.0
@@ -73,6 +61,8 @@ class WorkerServer:
         self._settings = settings
         self._model_name = served_name(settings)
         self._lifecycle = Lifecycle()
+        self._log = LifecycleLog(self._model_name)
+        self._loader = Loader(settings, self._model_name, self._lifecycle)
         self._metrics = WorkerMetrics(self._model_name)
         self._service = WorkerService(
             self._model_name, self._lifecycle, self._metrics, batch_max=settings.batch_max
@@ -80,7 +70,6 @@ class WorkerServer:
         self._health = health.aio.HealthServicer()
         self._engine: Engine | None = None
         self._failed = asyncio.Event()
-        self._started = time.monotonic()
         self._stop = asyncio.Event()
         #: The port that gRPC listens on; None until it does.
         self.port: int | None = None
@@ -91,6 +80,7 @@ class WorkerServer:
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT (0), or until the model fails (1)."""
+        self._lifecycle.watch(self._log.observe)
         self._lifecycle.watch(self._metrics.observe_condition)
         self._lifecycle.watch(self._note_failure)
         self._stop_on_signals()
@@ -102,6 +92,7 @@ class WorkerServer:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._failed.is_set():
+                await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.NOT_SERVING)
                 await asyncio.wait(tasks[:1], timeout=FAILURE_LINGER_SECONDS)
             else:
                 await self._drain()
@@ -109,6 +100,7 @@ class WorkerServer:
             for task in (*tasks, loading, watching):
                 task.cancel()
             await server.stop(grace=1.0)
+            await asyncio.to_thread(self._loader.stop, STOP_LOADING_SECONDS)
             await self._close_engine()
             metrics_server.shutdown()
             metrics_server.server_close()
@@ -147,59 +139,19 @@ class WorkerServer:
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
-
-        def to(state: State, message: str = "") -> None:
-            loop.call_soon_threadsafe(self._lifecycle.to, state, message)
-
         try:
-            model = await _in_daemon_thread(partial(self._load_model, to))
-        except (EngineNotAvailable, ModelNotUsable, TokenizerMissing) as error:
-            self._lifecycle.to(pb.WORKER_STATE_FAILED, str(error))
-            return
-        except Exception as error:  # whatever a model can do wrong ends here, and is told
-            log.exception("loading %s failed", self._settings.model_id)
-            kind = type(error).__name__
-            reason = f"loading {self._model_name} failed ({kind}); the worker's log says more"
-            self._lifecycle.to(pb.WORKER_STATE_FAILED, reason)
+            model = await self._loader.load()
+        except LoadFailed as failure:
+            self._lifecycle.to(pb.WORKER_STATE_FAILED, str(failure))
             return
         self._engine = model.engine
         model.engine.start(
-            emit=partial(_from_thread, loop, self._service.deliver),
-            fail=partial(_from_thread, loop, self._engine_died),
+            emit=partial(from_thread, loop, self._service.deliver),
+            fail=partial(from_thread, loop, self._engine_died),
         )
         self._service.serve(model)
         await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
-        elapsed = time.monotonic() - self._started
-        self._lifecycle.to(pb.WORKER_STATE_READY, f"{self._model_name} after {elapsed:.1f} s")
-
-    def _load_model(self, to: ToState) -> LoadedModel:
-        settings = self._settings
-        load_engine = find_engine(settings.engine_name)
-        model_dir = find_model(settings, lambda: to(pb.WORKER_STATE_DOWNLOADING))
-        to(pb.WORKER_STATE_LOADING, str(model_dir.name))
-        tokenizer = TokenizerBundle.read(model_dir)
-
-        def progress(stage: str) -> None:
-            if stage == "warming":
-                to(pb.WORKER_STATE_WARMING)
-
-        engine = load_engine(settings, model_dir, progress)
-        return LoadedModel(engine, tokenizer, self._describe(engine, tokenizer, model_dir))
-
-    def _describe(
-        self, engine: Engine, tokenizer: TokenizerBundle, model_dir: Path
-    ) -> pb.GetModelResponse:
-        return pb.GetModelResponse(
-            name=self._model_name,
-            fingerprint=engine.model.fingerprint,
-            max_model_len=engine.model.max_model_len,
-            vocab_size=engine.model.vocab_size,
-            tokenizer_hash=tokenizer.hash,
-            eos_token_ids=engine.model.eos_token_ids,
-            defaults=generation_defaults(model_dir),
-            created=int(time.time()),
-            engine=self._settings.engine_name,
-        )
+        self._lifecycle.to(pb.WORKER_STATE_READY)
 
     def _engine_died(self, error: BaseException) -> None:
         log.error("the engine died", exc_info=error)
@@ -208,7 +160,7 @@ class WorkerServer:
     async def _close_engine(self) -> None:
         """Close the engine, unless it is stuck: then the process's end has to do."""
         if self._engine:
-            closing = _in_daemon_thread(self._engine.close)
+            closing = in_daemon_thread(self._engine.close)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(closing, CLOSE_SECONDS)
 
@@ -234,29 +186,3 @@ class WorkerServer:
                 await self._service.wait_until_idle()
         except TimeoutError:
             log.warning("rows were still running after DRAIN_SECONDS")
-
-
-async def _in_daemon_thread(work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread that does not hold up the process's end, as an executor's would."""
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 (it is raised where the future is awaited)
-            if not future.cancelled():
-                future.set_exception(error)
-        else:
-            if not future.cancelled():
-                future.set_result(result)
-
-    threading.Thread(target=run, name="load", daemon=True).start()
-    return await asyncio.wrap_future(future)
-
-
-def _from_thread(
-    loop: asyncio.AbstractEventLoop, callback: Callable[[T], None], argument: T
-) -> None:
-    """Call on the loop; a loop that is closed already has nobody to tell."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(callback, argument)

@@ -102,11 +102,15 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             session.send(pb.SessionResponse(status=self._status(condition)))
 
     def _status(self, condition: Condition) -> pb.Status:
+        progress = condition.progress
         status = pb.Status(
             state=condition.state,
             message=condition.message,
-            bytes_done=condition.bytes_done,
-            bytes_total=condition.bytes_total,
+            bytes_done=progress.bytes_done,
+            bytes_total=progress.bytes_total,
+            bytes_per_second=progress.bytes_per_second,
+            eta_seconds=progress.eta_seconds,
+            file=progress.file,
             batch_max=self._batch_max,
             heartbeat_ms=int(HEARTBEAT_SECONDS * 1000),
             model_name=self._model_name,

@@ -57,6 +57,21 @@ class Settings(BaseSettings):
     model_revision: str | None = Field(
         None, description="Branch, tag or commit of a hub model; default: its main branch."
     )
+    models_dir: str = Field(
+        "/models",
+        min_length=1,
+        description="Where volumes are mounted: `MODEL_ID=pvc://CLAIM/PATH` is `CLAIM/PATH` in it.",
+    )
+    download_stall_seconds: float = Field(
+        120.0, gt=0, description="A download that moves no byte for so long has failed."
+    )
+    download_connections: int = Field(
+        4, ge=1, le=32, description="Files of a model that are downloaded at once."
+    )
+    allow_pickle: bool = Field(
+        False,
+        description="Take pickled weights where there is no safetensors. A risk: know the author.",
+    )
     model_device: Literal["cpu", "cuda"] = Field("cpu", description="`cpu` or `cuda`.")
     engine: EngineName | None = Field(
         None, description="`hf`, `vllm` or `fake`; default: `hf` on cpu, `vllm` on cuda."
@@ -115,10 +130,13 @@ class Settings(BaseSettings):
         return self.engine or ENGINE_BY_DEVICE[self.model_device]
 
 
-def read_settings() -> Settings:
-    """The settings from the environment. Raises SettingsError with a one-line message."""
+def read_settings(**overrides: str) -> Settings:
+    """The settings from the environment, but for ``overrides``.
+
+    Raises SettingsError with a one-line message.
+    """
     try:
-        return Settings(fake=FakeSettings())
+        return Settings(fake=FakeSettings(), **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,20 @@ class TokenizerBundle:
 
     @classmethod
     def read(cls, model_dir: Path) -> TokenizerBundle:
-        """The bundle of a model directory. Raises TokenizerMissing."""
-        if not (model_dir / "tokenizer.json").is_file():
-            raise TokenizerMissing(
-                f"{model_dir.name} has no tokenizer.json; convert its tokenizer once with "
-                "transformers: AutoTokenizer.from_pretrained(path).save_pretrained(path)"
-            )
-        present = (name for name in FILE_NAMES if (model_dir / name).is_file())
-        return cls.of({name: (model_dir / name).read_bytes() for name in present})
+        """The bundle of a model directory. Raises TokenizerMissing.
+
+        An older format is converted, as transformers does it.
+        """
+        if (model_dir / "tokenizer.json").is_file():
+            return cls._of_directory(model_dir)
+        with tempfile.TemporaryDirectory(prefix="sluice-tokenizer-") as folder:
+            _convert(model_dir, Path(folder))
+            return cls._of_directory(Path(folder))
+
+    @classmethod
+    def _of_directory(cls, folder: Path) -> TokenizerBundle:
+        present = (name for name in FILE_NAMES if (folder / name).is_file())
+        return cls.of({name: (folder / name).read_bytes() for name in present})
 
     def pieces(self) -> Iterator[pb.GetTokenizerResponse]:
         """The files cut for the wire; an empty file is one empty piece."""
@@ -68,3 +75,22 @@ def generation_defaults(model_dir: Path) -> pb.GenerationDefaults:
     return pb.GenerationDefaults(
         **{name: config[name] for name in names if config.get(name) is not None}
     )
+
+
+def _convert(model_dir: Path, target: Path) -> None:
+    """Save the tokenizer of ``model_dir`` as tokenizer.json. Raises TokenizerMissing."""
+    try:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        tokenizer.save_pretrained(target)
+    except Exception as error:  # transformers raises many kinds, for many missing pieces
+        raise TokenizerMissing(
+            "the model has no tokenizer.json, and transformers cannot make one from what it has "
+            f"({type(error).__name__}); convert it once where its tokenizer loads: "
+            "AutoTokenizer.from_pretrained(path).save_pretrained(path)"
+        ) from error
+    if not (target / "tokenizer.json").is_file():
+        raise TokenizerMissing(
+            "the model's tokenizer cannot be had as tokenizer.json: choose another model"
+        )

@@ -10,12 +10,17 @@ from sluice_worker.engines.hf.machine import prepare_libraries
 
 prepare_libraries()  # before torch is imported in this process
 
+import torch  # noqa: E402
 from sluice_worker.engines.hf import HfOptions, load  # noqa: E402
 from sluice_worker.engines.hf.engine import HfEngine  # noqa: E402
 
 from tests.worker.hf import models  # noqa: E402
 
 Loader = Callable[..., HfEngine]
+
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="the CPU has no bfloat16 instructions"
+)
 
 
 class Zoo:
@@ -58,7 +63,7 @@ def engine_of(zoo: Zoo) -> Iterator[Loader]:
         if key not in engines:
             engines[key] = load(
                 HfOptions(zoo.path(kind), **{"dtype": "float32", "num_threads": 1, **options}),
-                lambda state: None,
+                lambda *news: None,
             )
         return engines[key]
 

@@ -26,6 +26,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {**_GQA, "tie_word_embeddings": False}),
     "llama-tied": ("llama", {**_GQA, "tie_word_embeddings": True, "num_attention_heads": 8,
                              "head_dim": 16, "attention_bias": True, "mlp_bias": True}),
+    "llama-group4": ("llama", {"num_key_value_heads": 1, "head_dim": 64}),
     "llama3-rope": ("llama", {**_GQA, "rope_parameters": {
         "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
         "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),

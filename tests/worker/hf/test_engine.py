@@ -34,7 +34,7 @@ def fresh(zoo: Zoo) -> Any:
 
     def make(kind: str = "llama", **options: Any) -> HfEngine:
         values = {"dtype": "float32", "num_threads": 1, **options}
-        engines.append(load(HfOptions(zoo.path(kind), **values), lambda state: None))
+        engines.append(load(HfOptions(zoo.path(kind), **values), lambda *news: None))
         return engines[-1]
 
     yield make

@@ -33,7 +33,7 @@ def test_a_poison_row_fails_alone_and_its_slot_is_clean_again(
 ) -> None:
     reference = zoo.reference("llama", dtype)
     options = HfOptions(poisonous, batch_max=4, dtype=dtype, num_threads=1)
-    stepper = Stepper(load(options, lambda state: None))
+    stepper = Stepper(load(options, lambda *news: None))
     prompts = [
         [token for token in prompt if token != POISON] for prompt in models.prompts(12, 31, 90)
     ]
@@ -91,7 +91,7 @@ def test_a_step_that_fails_takes_its_rows_and_the_engine_goes_on(
 
 
 def test_an_engine_whose_steps_keep_failing_says_so_once(zoo: Zoo) -> None:
-    engine = load(HfOptions(zoo.path("llama"), batch_max=1, num_threads=1), lambda state: None)
+    engine = load(HfOptions(zoo.path("llama"), batch_max=1, num_threads=1), lambda *news: None)
     engine._runner = Breaking(engine._runner, set(range(1000)))  # type: ignore[assignment]
     service = Service(engine)
     for row in range(FAILURES_MAX):

@@ -18,11 +18,12 @@ from sluice_worker.engines.hf.invariance import (
 )
 
 from tests.worker.hf import models
-from tests.worker.hf.conftest import Loader, Zoo
+from tests.worker.hf.conftest import Loader, Zoo, needs_bfloat16
 from tests.worker.hf.driver import Results, Stepper, request
 
-MODES = [("llama", "float32"), ("llama", "float16"), ("qwen3", "float16"), ("gpt2", "float32"),
-         ("gpt2", "float16")]  # fmt: skip
+MODES = [("llama", "float32"), ("llama", "float16"), ("llama-group4", "float16"),
+         ("qwen3", "float16"), ("gpt2", "float32"), ("gpt2", "float16"),
+         pytest.param("llama", "bfloat16", marks=needs_bfloat16)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "dtype"), MODES)
@@ -31,8 +32,8 @@ def test_a_decode_steps_logits_are_bitwise_the_same_alone_and_in_a_batch(
 ) -> None:
     runner = Stepper(engine_of(kind, dtype=dtype, batch_max=33, num_threads=2)).runner
     assert runner.invariant  # type: ignore[attr-defined]
-    assert runner.attention.grouped  # type: ignore[attr-defined]
-    lengths = [1 + (17 * slot) % 200 for slot in range(33)]
+    assert runner.attention.sharing.calls  # type: ignore[attr-defined]
+    lengths = [1 + (37 * slot) % 480 for slot in range(33)]
     tokens = [models.prompts(1, slot, 1)[0][0] for slot in range(33)]
     with torch.inference_mode():
         _fill(runner, lengths)

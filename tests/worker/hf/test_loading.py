@@ -7,6 +7,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from sluice_worker.engines.hf.engine import HfEngine
 from transformers import AutoModelForCausalLM
 
 from tests.worker.hf import models
-from tests.worker.hf.conftest import Zoo
+from tests.worker.hf.conftest import Zoo, needs_bfloat16
 from tests.worker.hf.driver import Stepper, request
 
 
 def load_from(path: Path, **options: Any) -> HfEngine:
     values = {"num_threads": 1, "batch_max": 2, **options}
-    return load(HfOptions(path, **values), lambda state: None)
+    return load(HfOptions(path, **values), lambda *news: None)
 
 
 @pytest.fixture
@@ -43,9 +44,13 @@ def copy(zoo: Zoo, tmp_path: Path) -> Any:
 def test_progress_and_what_is_known_of_the_model(copy: Any) -> None:
     path = copy()
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 7]}))
-    states: list[str] = []
-    engine = load(HfOptions(path, num_threads=1, batch_max=3), states.append)
-    assert states == ["loading", "warming"]
+    told: list[tuple[str, int, int]] = []
+    options = HfOptions(path, num_threads=1, batch_max=3)
+    engine = load(options, lambda *news: told.append(news))
+    assert list(dict.fromkeys(stage for stage, _, _ in told)) == ["loading", "warming"]
+    read = [(done, total) for stage, done, total in told if stage == "loading" and total]
+    assert [done for done, _ in read] == sorted({done for done, _ in read})
+    assert read[-1][0] == read[-1][1]
     model = engine.model
     assert (model.vocab_size, model.max_model_len, model.batch_max) == (256, 512, 3)
     assert model.eos_token_ids == (0, 7)
@@ -104,7 +109,6 @@ def test_a_checkpoint_without_a_layer_is_refused(copy: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        ({"dtype": "bfloat16"}, "bfloat16"),
         ({"dtype": "int4"}, "int4"),
         ({"batch_max": 0}, "batch_max"),
         ({"max_model_len": 600}, "512"),
@@ -116,6 +120,31 @@ def test_options_that_cannot_be_honoured_are_refused(
 ) -> None:
     with pytest.raises(ModelLoadError, match=cause):
         load_from(zoo.path("llama"), **options)
+
+
+def test_the_thread_that_loads_ends_and_takes_its_openmp_team_with_it(zoo: Zoo) -> None:
+    loaders = []
+    options = HfOptions(zoo.path("llama"), dtype="float32", num_threads=1)
+    engine = load(options, lambda *news: loaders.append(threading.current_thread()))
+    engine.close()
+    assert loaders
+    assert all(
+        thread is not threading.current_thread() and not thread.is_alive() for thread in loaders
+    )
+
+
+def test_bfloat16_is_refused_where_it_would_be_slow(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(ModelLoadError, match=r"no AVX-512 instructions for bfloat16; set DTYPE"):
+        load_from(zoo.path("llama"), dtype="bfloat16")
+
+
+@needs_bfloat16
+def test_bfloat16_is_refused_where_rounding_would_hide_an_error(zoo: Zoo) -> None:
+    with pytest.raises(ModelLoadError, match="set DTYPE to auto"):
+        load_from(zoo.path("gpt2"), dtype="bfloat16")
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])

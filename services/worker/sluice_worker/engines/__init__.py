@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from sluice_worker.engines.base import Engine
 from sluice_worker.settings import EngineName, Settings
-
-#: ``load(settings, model_dir, progress)`` of each engine. ``progress`` takes "warming" when
-#: the weights are in memory and the first passes begin.
-LoadEngine = Callable[[Settings, Path, Callable[[str], None]], Engine]
+from sluice_worker.weights.report import LoadReport
 
 ENGINES: dict[EngineName, str] = {
-    "hf": "sluice_worker.engines.hf_settings:load_engine",
-    "fake": "sluice_worker.engines.fake:load_engine",
+    "hf": "sluice_worker.engines.hf_settings",
+    "fake": "sluice_worker.engines.fake",
 }
+
+
+class EngineModule(Protocol):
+    """What the module of an engine has."""
+
+    def load_engine(self, settings: Settings, model_dir: Path, report: LoadReport) -> Engine:
+        """Load a model. Blocking; raises ModelNotUsable.
+
+        Tells how far it has read the weights, and when the first passes through them begin
+        (``WORKER_STATE_WARMING``).
+        """
+
+    def check_model(self, settings: Settings, config_dir: Path) -> str:
+        """Whether the engine can serve the model whose config files are in ``config_dir``.
+
+        Returns what it is, for humans. Raises ModelNotUsable.
+        """
 
 
 class EngineNotAvailable(Exception):
@@ -33,14 +46,12 @@ def check_engine(name: EngineName) -> None:
         )
 
 
-def find_engine(name: EngineName) -> LoadEngine:
-    """Import the loader of the engine ``name``. Raises EngineNotAvailable."""
+def find_engine(name: EngineName) -> EngineModule:
+    """Import the engine ``name``. Raises EngineNotAvailable."""
     check_engine(name)
-    module_name, _, attribute = ENGINES[name].partition(":")
     try:
-        module = import_module(module_name)
+        return cast("EngineModule", import_module(ENGINES[name]))
     except ModuleNotFoundError as error:
         raise EngineNotAvailable(
             f"ENGINE={name} needs the Python package {error.name!r}, which is not installed"
         ) from error
-    return cast("LoadEngine", getattr(module, attribute))

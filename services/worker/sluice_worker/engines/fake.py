@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sluice.worker.v1 import worker_pb2 as pb
 from tokenizers import Tokenizer
 
 from sluice_worker.engines.base import (
@@ -39,6 +40,7 @@ from sluice_worker.engines.base import (
     TokenLogprobs,
 )
 from sluice_worker.settings import FakeSettings, Settings
+from sluice_worker.weights.report import LoadReport
 
 PANGRAM = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. "
 MAX_MODEL_LEN = 8192
@@ -68,10 +70,15 @@ class FakeRow:
     started: bool = field(default=False)
 
 
-def load_engine(settings: Settings, model_dir: Path, progress: Callable[[str], None]) -> FakeEngine:
+def check_model(settings: Settings, config_dir: Path) -> str:
+    """The fake engine serves whatever has a tokenizer."""
+    return "anything will do for the fake engine"
+
+
+def load_engine(settings: Settings, model_dir: Path, report: LoadReport) -> FakeEngine:
     """A fake engine that speaks the tokens of the tokenizer in ``model_dir``."""
     time.sleep(settings.fake.load_ms / 1000)
-    progress("warming")
+    report.state(pb.WORKER_STATE_WARMING)
     return FakeEngine(
         tokenizer=Tokenizer.from_file(str(model_dir / "tokenizer.json")),
         eos_token_ids=_read_eos(model_dir),

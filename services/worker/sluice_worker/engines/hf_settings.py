@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from pathlib import Path
 
+from sluice.worker.v1 import worker_pb2 as pb
+
 from sluice_worker.engines.base import Engine
-from sluice_worker.engines.hf import HfOptions, ModelLoadError, load
-from sluice_worker.model_source import ModelNotUsable
+from sluice_worker.engines.hf import HfOptions, ModelLoadError, describe, load
+from sluice_worker.progress import Meter
 from sluice_worker.settings import Settings
+from sluice_worker.weights.errors import ModelNotUsable
+from sluice_worker.weights.report import LoadReport
+
+#: How often it is told how far a model has been read.
+TELL_SECONDS = 0.25
 
 
-def load_engine(settings: Settings, model_dir: Path, progress: Callable[[str], None]) -> Engine:
+def load_engine(settings: Settings, model_dir: Path, report: LoadReport) -> Engine:
     """Load the hf engine. Blocking; raises ModelNotUsable."""
+    meter: Meter | None = None
+    told = 0.0
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal meter, told
+        if stage == "warming":
+            report.state(pb.WORKER_STATE_WARMING)
+        elif total:
+            meter = meter or Meter(total)
+            meter.add(done - meter.done)
+            if time.monotonic() - told >= TELL_SECONDS:
+                told = time.monotonic()
+                report.progress(meter.progress())
+
     try:
-        options = HfOptions(
-            model_dir=model_dir,
-            batch_max=settings.batch_max,
-            batch_delay_ms=settings.batch_delay_ms,
-            max_model_len=settings.max_model_len,
-            kv_cache_bytes=settings.kv_cache_bytes,
-            dtype=settings.dtype,
-            prefill_chunk=settings.prefill_chunk,
-            queue_max=settings.queue_max,
-            num_threads=settings.num_threads,
-            trust_remote_code=settings.trust_remote_code,
-        )
-        return load(options, progress)
+        return load(_options(settings, model_dir), progress)
     except ModelLoadError as error:
         raise ModelNotUsable(str(error)) from error
+
+
+def check_model(settings: Settings, config_dir: Path) -> str:
+    """See EngineModule."""
+    try:
+        return describe(_options(settings, config_dir))
+    except ModelLoadError as error:
+        raise ModelNotUsable(str(error)) from error
+
+
+def _options(settings: Settings, model_dir: Path) -> HfOptions:
+    return HfOptions(
+        model_dir=model_dir,
+        batch_max=settings.batch_max,
+        batch_delay_ms=settings.batch_delay_ms,
+        max_model_len=settings.max_model_len,
+        kv_cache_bytes=settings.kv_cache_bytes,
+        dtype=settings.dtype,
+        prefill_chunk=settings.prefill_chunk,
+        queue_max=settings.queue_max,
+        num_threads=settings.num_threads,
+        trust_remote_code=settings.trust_remote_code,
+    )

@@ -1,9 +1,9 @@
 """Attention of a step's tokens over their own slots.
 
 A generated token attends by itself: tokens of neighbouring slots share a call as a
-batch, keys padded to a common length and masked, which leaves each token's bits as they
-are alone (``Attention.grouped`` says whether a probe confirmed that; if not, each has
-its own call). A prompt's tile is one call, whose shape depends on the tile alone.
+batch, keys padded to a common length and masked, as far as that leaves each token's bits
+as they are alone (``Sharing``). A prompt's tile is one call, whose shape depends on the
+tile alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,20 @@ from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
 
 PAD = 32
 _CALL_COST = 150  # tokens whose attention costs as much as one more call
+_PROBED = 1024  # torch takes keys in blocks of 512; after the second nothing new can come
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Which generated tokens may share a call without a change of their bits.
+
+    ``calls``: those whose keys have the same padded length. ``lengths``: others too,
+    with the shorter keys padded further. MKL's products are other code for some lengths,
+    so that whether a longer padding changes bits depends on the model's shape.
+    """
+
+    calls: bool
+    lengths: bool
 
 
 @dataclass(slots=True)
@@ -60,10 +74,10 @@ class Attention:
     one product, so that keys are read once.
     """
 
-    def __init__(self, cache: KvCache, group: int, grouped: bool) -> None:
+    def __init__(self, cache: KvCache, group: int, sharing: Sharing) -> None:
         self._cache = cache
         self._group = group
-        self.grouped = grouped
+        self.sharing = sharing
         self._steps = torch.arange(cache.max_len)
 
     def layout(self, spans: Sequence[Span]) -> Layout:
@@ -124,30 +138,39 @@ class Attention:
                 groups += self._replayed(run[0], ends[id(run[0])])
                 continue
             lengths = [_padded(span.start + 1) for span in run]
-            cuts = _cuts(lengths) if self.grouped else list(range(len(run) + 1))
-            for i, j in itertools.pairwise(cuts):
+            for i, j in itertools.pairwise(self._cuts(lengths)):
                 first = ends[id(run[i])]
-                positions = [span.start for span in run[i:j]]
-                length = max(lengths[i:j])
-                mask = self.mask(torch.tensor(positions).view(-1, 1, 1, 1), length)
-                groups.append(_Group(first, first + j - i, run[i].slot, j - i, length, mask, False))
+                positions = torch.tensor([span.start for span in run[i:j]])
+                groups.append(self._decode_group(first, run[i].slot, j - i, positions))
         return groups
 
     def _replayed(self, span: Span, end: int) -> list[_Group]:
         """Generated tokens of one slot, computed as they were one by one."""
         count = len(span.tokens)
         first = end - count + 1
-        positions = torch.arange(span.start, span.start + count).view(-1, 1, 1, 1)
-        if self.grouped:
-            length = _padded(span.start + count)
-            mask = self.mask(positions, length)
-            return [_Group(first, end + 1, span.slot, 1, length, mask, False)]
-        groups = []
-        for i in range(count):
-            length = _padded(span.start + i + 1)
-            mask = self.mask(positions[i : i + 1], length)
-            groups.append(_Group(first + i, first + i + 1, span.slot, 1, length, mask, False))
-        return groups
+        positions = torch.arange(span.start, span.start + count)
+        if self.sharing.calls and self.sharing.lengths:
+            cuts = [0, count]
+        else:
+            cuts = self._cuts([_padded(position + 1) for position in positions.tolist()])
+        return [
+            self._decode_group(first + i, span.slot, 1, positions[i:j])
+            for i, j in itertools.pairwise(cuts)
+        ]
+
+    def _cuts(self, lengths: list[int]) -> list[int]:
+        """Where to cut tokens whose keys have these lengths, so that each keeps its bits."""
+        if not self.sharing.calls:
+            return list(range(len(lengths) + 1))
+        if self.sharing.lengths:
+            return _cheapest_cuts(lengths)
+        changes = (i for i in range(1, len(lengths)) if lengths[i] != lengths[i - 1])
+        return [0, *changes, len(lengths)]
+
+    def _decode_group(self, first: int, slot: int, slots: int, positions: torch.Tensor) -> _Group:
+        length = _padded(int(positions.max()) + 1)
+        mask = self.mask(positions.view(-1, 1, 1, 1), length)
+        return _Group(first, first + len(positions), slot, slots, length, mask, False)
 
     def mask(self, positions: torch.Tensor, length: int) -> torch.Tensor:
         """0 up to each of ``positions`` [..., 1], -inf beyond, [..., length]."""
@@ -175,7 +198,7 @@ def _runs(spans: list[Span]) -> list[list[Span]]:
     return runs
 
 
-def _cuts(lengths: list[int]) -> list[int]:
+def _cheapest_cuts(lengths: list[int]) -> list[int]:
     """Where to cut a run so that padding and calls together cost least."""
     best = [0.0]
     before = [0]
@@ -195,37 +218,38 @@ def _cuts(lengths: list[int]) -> list[int]:
     return cuts[::-1]
 
 
-def attention_is_invariant(shape: KvShape, group: int) -> bool:
-    """Whether tokens that share a call get the bits that they get alone."""
-    small = KvShape(1, shape.heads, shape.head_dim)
-    cache = KvCache(small, 5, 8 * PAD, PAD)
+def probe_sharing(shape: KvShape, group: int) -> Sharing:
+    """What may be shared by tokens of this shape, on this machine."""
+    slots = 3
+    cache = KvCache(KvShape(1, shape.heads, shape.head_dim), slots, _PROBED, PAD)
     generator = torch.Generator().manual_seed(0)
     cache.tokens.copy_(torch.randn(cache.tokens.shape, generator=generator))
-    starts = [3, 62, 64, 200, 130]
-    query = torch.randn(5, group, shape.heads, shape.head_dim, generator=generator)
-    attention = Attention(cache, group, grouped=True)
+    lengths = range(PAD, _PROBED + 1, PAD)
+    query = torch.randn(len(lengths), group, shape.heads, shape.head_dim, generator=generator)
+    attention = Attention(cache, group, Sharing(calls=True, lengths=True))
 
     def attend(spans: list[Span], query: torch.Tensor) -> torch.Tensor:
         return torch.cat(attention.attend(0, query, attention.layout(spans)))
 
-    def alone(slot: int, start: int, i: int) -> torch.Tensor:
-        return attend([Span(slot, start, [0], True, True)], query[i : i + 1])
+    def same_length(length: int) -> bool:
+        spans = [Span(slot, length - 1 - slot, [0], True, True) for slot in range(slots)]
+        alone = [attend([span], query[i : i + 1]) for i, span in enumerate(spans)]
+        return torch.equal(attend(spans, query), torch.cat(alone))
 
-    spans = [Span(slot, start, [0], True, True) for slot, start in enumerate(starts)]
-    layout = attention.layout(spans)
-    merged = _merged(attention, layout, starts)
-    together = torch.cat(attention.attend(0, query, merged))
-    replay = attend([Span(2, 62, [0] * 5, True, True)], query)
-    return all(
-        torch.equal(together[i], alone(i, starts[i], i)[0])
-        and torch.equal(replay[i], alone(2, 62 + i, i)[0])
-        for i in range(5)
+    alone = [
+        attend([Span(0, length - 1, [0], True, True)], query[i : i + 1])
+        for i, length in enumerate(lengths)
+    ]
+
+    def padded_to(count: int) -> bool:
+        """Whether tokens at the end of each shorter length keep their bits."""
+        positions = torch.tensor(lengths[:count]).view(-1, 1, 1, 1) - 1
+        mask = attention.mask(positions, lengths[count - 1])
+        group = _Group(0, count, 0, 1, lengths[count - 1], mask, False)
+        layout = Layout([], [], [], [], [group], [])
+        return torch.equal(attention.attend(0, query, layout)[0], torch.cat(alone[:count]))
+
+    return Sharing(
+        calls=all(same_length(length) for length in lengths),
+        lengths=all(padded_to(count) for count in range(1, len(lengths) + 1)),
     )
-
-
-def _merged(attention: Attention, layout: Layout, starts: list[int]) -> Layout:
-    """The layout with all its tokens in one call, whatever that costs."""
-    length = max(_padded(start + 1) for start in starts)
-    mask = attention.mask(torch.tensor(starts).view(-1, 1, 1, 1), length)
-    layout.groups = [_Group(0, len(starts), 0, len(starts), length, mask, False)]
-    return layout

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ class _Entry:
 class Checkpoint:
     """The tensors of a model directory, by name. Raises ModelLoadError."""
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, on_read: Callable[[int], None] | None = None) -> None:
+        """``on_read`` is told how many bytes each ``read`` read."""
+        self._on_read = on_read
         self._paths = _weight_files(model_dir)
         self._entries: dict[str, _Entry] = {}
         self._digest = hashlib.sha256()
@@ -64,6 +67,11 @@ class Checkpoint:
         """The extents of the tensor ``name``."""
         return self._entry(name).shape
 
+    @property
+    def bytes_total(self) -> int:
+        """Bytes of all tensors."""
+        return sum(entry.end - entry.begin for entry in self._entries.values())
+
     def is_16_bit(self) -> bool:
         """Whether most of the weights' bytes are float16 or bfloat16."""
         sizes = {16: 0, 0: 0}
@@ -80,6 +88,8 @@ class Checkpoint:
             with entry.path.open("rb", buffering=0) as file:
                 file.seek(entry.begin)
                 _fill(file, target, entry.path)
+        if self._on_read is not None:
+            self._on_read(entry.end - entry.begin)
         return tensor
 
     def identity(self) -> str:

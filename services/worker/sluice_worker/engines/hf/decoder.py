@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from sluice_worker.engines.hf.architecture import DecoderShape
-from sluice_worker.engines.hf.attention import PAD, Attention, Layout, attention_is_invariant
+from sluice_worker.engines.hf.attention import PAD, Attention, Layout, probe_sharing
 from sluice_worker.engines.hf.batch import Span
 from sluice_worker.engines.hf.checkpoint import Checkpoint
 from sluice_worker.engines.hf.invariance import RowCounts
@@ -62,9 +62,8 @@ class Decoder:
         self.counts = weights.counts
         kv_shape = KvShape(shape.layers, shape.kv_heads, shape.head_dim)
         group = shape.heads // shape.kv_heads
-        grouped = attention_is_invariant(kv_shape, group)
         self.cache = KvCache(kv_shape, slots, max_len, PAD)
-        self.attention = Attention(self.cache, group, grouped)
+        self.attention = Attention(self.cache, group, probe_sharing(kv_shape, group))
         self.invariant = weights.counts.invariant
         self._rotations = _rotations(shape, self.cache.max_len)
 
@@ -150,8 +149,7 @@ def read_decoder(
     embedding = reader.read("model.embed_tokens.weight")
     head_name = "lm_head.weight"
     head = pack(reader.read(head_name) if head_name in checkpoint else embedding)
-    half = pack.kernel == "fbgemm-fp16"
-    embedding = embedding.half() if half else embedding.float()
+    embedding = embedding.to(pack.storage)
     layers = [reader.layer(f"model.layers.{index}.") for index in range(shape.layers)]
     norm = reader.read("model.norm.weight").float()
     counts = pack.row_counts((shape.intermediate,))

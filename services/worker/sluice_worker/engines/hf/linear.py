@@ -2,7 +2,7 @@
 
 ``functional.linear`` packs its weights anew in every call, which at few rows costs more than
 the product. FBGEMM keeps float16 weights packed and computes in float32; oneDNN does
-the same for float32.
+the same for float32, and for bfloat16 with inputs and outputs rounded to it.
 """
 
 from __future__ import annotations
@@ -73,6 +73,25 @@ class Fp32Linear:
         return self._product(x, self._packed, self._bias, "none", [], "")
 
 
+class Bf16Linear:
+    """oneDNN: weights, inputs and outputs in bfloat16, sums in float32.
+
+    Twice the speed of float32 at many rows, for one digit less than float16 weights give.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.out_features, self.in_features = weight.shape
+        self._bias = None if bias is None else bias.bfloat16().contiguous()
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(  # noqa: SLF001
+            weight.bfloat16().contiguous(), None
+        )
+        product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001
+        self._product = product
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._product(x.bfloat16(), self._packed, self._bias, "none", [], "").float()
+
+
 class PlainLinear:
     """Where no packed kernel is: ``functional.linear``."""
 
@@ -88,17 +107,27 @@ class PlainLinear:
 KERNELS: dict[str, Callable[[torch.Tensor, torch.Tensor | None], Linear]] = {
     "fbgemm-fp16": Fp16Linear,
     "onednn-fp32": Fp32Linear,
+    "onednn-bf16": Bf16Linear,
     "plain-fp32": PlainLinear,
 }
 
 
+STORAGE = {"fbgemm-fp16": torch.float16, "onednn-bf16": torch.bfloat16}
+"""What a kernel keeps weights in, if not float32. Embeddings are kept in the same."""
+
+
 def kernel_for(precision: str) -> str:
-    """The kernel for "float16" or "float32" weights; LookupError if there is none."""
+    """The kernel for weights of a precision; LookupError if there is none here."""
     if precision == "float16":
         if "fbgemm" not in torch.backends.quantized.supported_engines:
             raise LookupError("this CPU or build of torch has no FBGEMM")
         return "fbgemm-fp16"
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if precision == "bfloat16":
+        # Without the instructions oneDNN still computes, slower than in float32.
+        if not (available and torch.cpu._is_avx512_bf16_supported()):  # noqa: SLF001
+            raise LookupError("this CPU has no AVX-512 instructions for bfloat16")
+        return "onednn-bf16"
     return "onednn-fp32" if available else "plain-fp32"
 
 
@@ -106,7 +135,7 @@ class LinearFactory:
     """Packs linear layers with one kernel and finds row counts that suit them all."""
 
     def __init__(self, kernel: str) -> None:
-        self.kernel = kernel
+        self.storage = STORAGE.get(kernel, torch.float32)
         self._pack = KERNELS[kernel]
         self._agreeing: dict[tuple[int, int], frozenset[int]] = {}
 

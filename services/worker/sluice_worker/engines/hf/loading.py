@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from sluice_worker.engines.hf.fingerprint import fingerprint
 from sluice_worker.engines.hf.kv_cache import KvBudget, KvShape
 from sluice_worker.engines.hf.linear import Fp16RangeError, kernel_for
 from sluice_worker.engines.hf.machine import core_count, free_memory, trim_memory
-from sluice_worker.engines.hf.options import HfOptions, ModelLoadError
+from sluice_worker.engines.hf.options import HfOptions, LoadProgress, ModelLoadError
 from sluice_worker.engines.hf.paths import Path, find_path
 from sluice_worker.engines.hf.scheduler import Scheduler
 
@@ -27,14 +26,14 @@ _LENGTH_UNKNOWN = 2048
 _KV_SHARE = 0.5
 
 
-def load_engine(options: HfOptions, progress: Callable[[str], None]) -> HfEngine:
+def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
     """Load and warm a model. Raises ModelLoadError."""
-    progress("loading")
+    progress("loading", 0, 0)
     threads = options.num_threads or core_count()
     torch.set_num_threads(threads)
     config = _read_config(options)
     check_servable(config)
-    checkpoint = Checkpoint(options.model_dir)
+    checkpoint = _checkpoint(options, progress)
     max_len = _max_model_len(options, config)
     with torch.inference_mode():
         path, kernel = _load_weights(options, config, checkpoint, max_len)
@@ -42,7 +41,7 @@ def load_engine(options: HfOptions, progress: Callable[[str], None]) -> HfEngine
         budget = _kv_budget(options, path.kv, max_len)
         max_len = _fitting_length(budget, max_len)
         runner = path.build(max_len)
-        progress("warming")
+        progress("warming", 0, 0)
         _warm(runner, options, max_len)
     tile = min(TILE, options.prefill_chunk)
     model = ModelInfo(
@@ -62,6 +61,27 @@ def load_engine(options: HfOptions, progress: Callable[[str], None]) -> HfEngine
         batch_delay=options.batch_delay_ms / 1000,
         threads=threads,
     )
+
+
+def _checkpoint(options: HfOptions, progress: LoadProgress) -> Checkpoint:
+    """The model's checkpoint; what is read of it is told."""
+    done = 0
+
+    def on_read(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("loading", done, checkpoint.bytes_total)
+
+    checkpoint = Checkpoint(options.model_dir, on_read)
+    return checkpoint
+
+
+def describe_config(options: HfOptions) -> str:
+    """Class and context length of a model that can be served. Raises ModelLoadError."""
+    config = _read_config(options)
+    check_servable(config)
+    name = (getattr(config, "architectures", None) or [config.model_type])[0]
+    return f"{name}, context of {_max_model_len(options, config)} tokens"
 
 
 def _read_config(options: HfOptions) -> Any:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-DTYPES = ("auto", "float32", "float16")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+#: ``progress(stage, bytes read, bytes in all)``. The stage is "loading", told again as tensors are
+#: read where that is known, and then "warming", as the first passes begin.
+LoadProgress = Callable[[str, int, int], None]
 
 
 class ModelLoadError(Exception):
@@ -26,10 +32,11 @@ class HfOptions:
     before its first step. ``max_model_len``: the most tokens of prompt and output;
     the model's own limit if None. ``kv_cache_bytes``: the most memory for keys and
     values; half of what is free after the weights if None. ``dtype``: how weights are
-    kept, "float32", "float16" (arithmetic stays float32), or "auto" for float16 if the
-    checkpoint has 16-bit weights. ``prefill_chunk``: prompt tokens of a step; fewer
-    keep the pace of running rows, more bring first tokens sooner. ``queue_max``: rows
-    that may wait. ``num_threads``: cores to compute on; those of the container if None.
+    kept, "float32", "float16" (arithmetic stays float32), "bfloat16" (linear layers round
+    their inputs and outputs to it too), or "auto" for float16 if the checkpoint has 16-bit
+    weights. ``prefill_chunk``: prompt tokens of a step; fewer keep the pace of running
+    rows, more bring first tokens sooner. ``queue_max``: rows that may wait.
+    ``num_threads``: cores to compute on; those of the container if None.
     """
 
     model_dir: Path
@@ -47,7 +54,7 @@ class HfOptions:
         if self.dtype not in DTYPES:
             raise ModelLoadError(
                 f"dtype {self.dtype!r} is not one that the hf engine computes in",
-                f"use one of {', '.join(DTYPES)} ('auto' serves bfloat16 checkpoints)",
+                f"use one of {', '.join(DTYPES)} ('auto' suits every checkpoint)",
             )
         for name in ("batch_max", "prefill_chunk"):
             self._at_least(name, 1)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sluice_worker.engines.hf.architecture import NotThisPath
-from sluice_worker.engines.hf.attention import PAD, Attention, Layout, attention_is_invariant
+from sluice_worker.engines.hf.attention import PAD, Attention, Layout, probe_sharing
 from sluice_worker.engines.hf.batch import Span
 from sluice_worker.engines.hf.invariance import RowCounts
 from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
@@ -68,7 +68,7 @@ class PackedModel:
         self.vocab_size = int(model.get_output_embeddings().out_features)
         self._group = group
         self.cache = KvCache(shape, slots, max_len, PAD)
-        self.attention = Attention(self.cache, group, attention_is_invariant(shape, group))
+        self.attention = Attention(self.cache, group, probe_sharing(shape, group))
         self._layout: Layout | None = None
         self._places: torch.Tensor | None = None
         self.max_len = max_len

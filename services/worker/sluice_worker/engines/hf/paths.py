@@ -23,6 +23,9 @@ from sluice_worker.engines.hf.transformers_model import load_model, pack_model, 
 
 log = logging.getLogger(__name__)
 
+_OWN_ONLY = ("onednn-bf16",)
+"""Kernels too coarse for the checks by which the other paths prove themselves."""
+
 Build = Callable[[int], Runner]
 """Makes the runner, for rows of up to this many tokens."""
 
@@ -42,7 +45,7 @@ def find_path(
 ) -> Path:
     """The first path that can compute the model. Raises ModelLoadError if none can."""
     reasons = []
-    for attempt in (_own, _packed, _solo):
+    for attempt in (_own,) if kernel in _OWN_ONLY else (_own, _packed, _solo):
         try:
             path = attempt(options, config, checkpoint, kernel, max_len)
         except NotThisPath as reason:
@@ -53,7 +56,7 @@ def find_path(
         return path
     raise ModelLoadError(
         f"this {config.model_type} model cannot be computed rightly ({'; '.join(reasons)})",
-        "use another model, or the vllm engine",
+        "set DTYPE to auto" if kernel in _OWN_ONLY else "use another model, or the vllm engine",
     )
 
 

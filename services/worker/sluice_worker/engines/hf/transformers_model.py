@@ -60,7 +60,7 @@ def pack_model(model: Any, pack: LinearFactory) -> None:
     """Replace linear layers and embeddings one by one, then make the rest float32."""
     from transformers.pytorch_utils import Conv1D
 
-    half = pack.kernel == "fbgemm-fp16"
+    half = pack.storage is torch.float16
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is torch.nn.Linear:

@@ -1,0 +1,110 @@
+"""Loads the worker's model in a thread of its own, and tells the lifecycle how it comes along."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from sluice.worker.v1 import worker_pb2 as pb
+
+from sluice_worker.engines import EngineNotAvailable, find_engine
+from sluice_worker.engines.base import Engine
+from sluice_worker.lifecycle import Lifecycle, State
+from sluice_worker.progress import Progress
+from sluice_worker.service import LoadedModel
+from sluice_worker.settings import Settings
+from sluice_worker.threads import from_thread, in_daemon_thread
+from sluice_worker.tokenizer_bundle import TokenizerBundle, TokenizerMissing, generation_defaults
+from sluice_worker.weights.errors import ModelNotUsable
+from sluice_worker.weights.report import LoadReport
+from sluice_worker.weights.source import find_model
+
+log = logging.getLogger(__name__)
+
+
+class LoadFailed(Exception):
+    """The model cannot be served; the message is one line fit for clients."""
+
+
+class Loader:
+    """From settings to a model that is ready to be served."""
+
+    def __init__(self, settings: Settings, model_name: str, lifecycle: Lifecycle) -> None:
+        self._settings = settings
+        self._model_name = model_name
+        self._lifecycle = lifecycle
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+
+    async def load(self) -> LoadedModel:
+        """Load the model. Raises LoadFailed."""
+        report = _ReportFromThread(asyncio.get_running_loop(), self._lifecycle)
+        try:
+            return await in_daemon_thread(partial(self._load_model, report))
+        except ModelNotUsable as error:
+            if error.detail:
+                log.error("%s (%s)", error, error.detail)  # noqa: TRY400 (it says all)
+            raise LoadFailed(str(error)) from error
+        except (EngineNotAvailable, TokenizerMissing) as error:
+            raise LoadFailed(str(error)) from error
+        except Exception as error:  # whatever a model can do wrong ends here, and is told
+            log.exception("loading %s failed", self._settings.model_id)
+            kind = type(error).__name__
+            reason = f"loading {self._model_name} failed ({kind}); the worker's log says more"
+            raise LoadFailed(reason) from error
+
+    def stop(self, seconds: float) -> None:
+        """Call a load off that is under way, and give it a moment to leave its lease. Blocks."""
+        self._stop.set()
+        self._ended.wait(seconds)
+
+    def _load_model(self, report: LoadReport) -> LoadedModel:
+        try:
+            settings = self._settings
+            engine_module = find_engine(settings.engine_name)
+            model_dir = find_model(settings, report, self._stop)
+            report.state(pb.WORKER_STATE_LOADING)
+            tokenizer = TokenizerBundle.read(model_dir)
+            engine = engine_module.load_engine(settings, model_dir, report)
+            return LoadedModel(engine, tokenizer, self._describe(engine, tokenizer, model_dir))
+        finally:
+            self._ended.set()
+
+    def _describe(
+        self, engine: Engine, tokenizer: TokenizerBundle, model_dir: Path
+    ) -> pb.GetModelResponse:
+        return pb.GetModelResponse(
+            name=self._model_name,
+            fingerprint=engine.model.fingerprint,
+            max_model_len=engine.model.max_model_len,
+            vocab_size=engine.model.vocab_size,
+            tokenizer_hash=tokenizer.hash,
+            eos_token_ids=engine.model.eos_token_ids,
+            defaults=generation_defaults(model_dir),
+            created=int(time.time()),
+            engine=self._settings.engine_name,
+        )
+
+
+class _ReportFromThread:
+    """Tells the lifecycle, on its event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lifecycle: Lifecycle) -> None:
+        self._loop = loop
+        self._lifecycle = lifecycle
+
+    def state(self, state: State) -> None:
+        """See LoadReport."""
+        from_thread(self._loop, self._lifecycle.to, state)
+
+    def progress(self, progress: Progress) -> None:
+        """See LoadReport."""
+        from_thread(self._loop, self._lifecycle.progress, progress)
+
+    def note(self, message: str) -> None:
+        """See LoadReport."""
+        from_thread(self._loop, self._lifecycle.note, message)

@@ -1,0 +1,24 @@
+"""How models are fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOptions:
+    """``stall_seconds``: how long no byte may move before the download has failed.
+
+    ``connections``: files fetched at once. ``pickle``: take pickled weights where there are no
+    others. ``code``: take the model's Python files.
+    """
+
+    stall_seconds: float = 120.0
+    connections: int = 4
+    pickle: bool = False
+    code: bool = False
+
+    @property
+    def variant(self) -> str:
+        """Tells records of different selections of files apart."""
+        return ("-pickle" if self.pickle else "") + ("-code" if self.code else "")

@@ -1,0 +1,49 @@
+"""The tokenizer files that a worker sends to gateways."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from sluice_worker.tokenizer_bundle import TokenizerBundle, TokenizerMissing
+from tokenizers import Tokenizer
+
+DEMO = Path(str(files("sluice_worker") / "demo_model"))
+
+
+def write_older_format(folder: Path) -> Path:
+    """The demo's tokenizer as GPT-2 has it: vocab.json and merges.txt, no tokenizer.json."""
+    model = json.loads((DEMO / "tokenizer.json").read_text())["model"]
+    merges = [each if isinstance(each, str) else " ".join(each) for each in model["merges"]]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1024}))
+    return folder
+
+
+def test_the_hash_names_the_content() -> None:
+    bundle = TokenizerBundle.read(DEMO)
+    assert bundle.hash == TokenizerBundle.read(DEMO).hash
+    changed = {**bundle.files, "tokenizer_config.json": b"{}"}
+    assert TokenizerBundle.of(changed).hash != bundle.hash
+
+
+def test_a_tokenizer_of_the_older_format_is_converted(tmp_path: Path) -> None:
+    bundle = TokenizerBundle.read(write_older_format(tmp_path))
+    converted = Tokenizer.from_str(bundle.files["tokenizer.json"].decode())
+    original = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    text = "Hello, what is Sluice?"
+    assert converted.encode(text).tokens == original.encode(text).tokens
+    assert not list(tmp_path.glob("tokenizer.json"))
+
+
+def test_a_model_without_any_tokenizer_says_what_to_do(tmp_path: Path) -> None:
+    write_older_format(tmp_path)
+    (tmp_path / "vocab.json").unlink()
+    with pytest.raises(TokenizerMissing, match="save_pretrained") as caught:
+        TokenizerBundle.read(tmp_path)
+    assert str(tmp_path) not in str(caught.value)
