@@ -117,6 +117,7 @@ def test_completions(client: OpenAI) -> None:
 def test_models(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).owned_by == "sluice"
+    assert client.models.retrieve(MODEL).to_dict()["state"] == "ready"
 
 
 def test_errors_are_the_clients_own_exceptions(client: OpenAI) -> None:

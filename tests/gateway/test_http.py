@@ -125,9 +125,11 @@ def test_models_are_listed_and_found(front: Gateway) -> None:
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == ["fake-model"]
     model = httpx.get(front.url + "/v1/models/fake-model").json()
-    assert {key: model[key] for key in ("object", "owned_by")} == {
+    assert {key: model[key] for key in ("object", "owned_by", "state", "loading")} == {
         "object": "model",
         "owned_by": "sluice",
+        "state": "ready",
+        "loading": None,
     }
     assert httpx.get(front.url + "/v1/models/no/body").json()["error"]["code"] == "model_not_found"
 

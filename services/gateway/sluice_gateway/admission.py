@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sluice_gateway.errors import Overloaded, Unavailable
 
@@ -16,11 +16,19 @@ def shutting_down() -> Unavailable:
     return Unavailable(message, code="draining", headers={"Retry-After": "1"})
 
 
-class Admission:
-    """Counts the rows of each model and refuses what would wait too long."""
+def _tell_nobody() -> None:
+    """Stand in for who wants to know of the draining."""
 
-    def __init__(self, queue_max: int) -> None:
+
+class Admission:
+    """Counts the rows of each model and refuses what would wait too long.
+
+    ``on_drain`` is called when the draining begins.
+    """
+
+    def __init__(self, queue_max: int, on_drain: Callable[[], None] = _tell_nobody) -> None:
         self._queue_max = queue_max
+        self._on_drain = on_drain
         self._rows: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,6 +73,7 @@ class Admission:
     async def drain(self, seconds: float) -> bool:
         """Refuse new work; wait for what is under way. Whether all of it ended in time."""
         self.draining = True
+        self._on_drain()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()

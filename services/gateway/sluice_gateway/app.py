@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator
 
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 from sluice_gateway import __version__
+from sluice_gateway.direct_routes import DirectRoute, DirectRoutes, Endpoint
 from sluice_gateway.errors import (
     ApiError,
     InternalError,
@@ -24,7 +27,7 @@ from sluice_gateway.routes import chat, completions, health, models, tokenize
 log = logging.getLogger(__name__)
 
 
-def create_app(gateway: Gateway) -> FastAPI:
+def create_app(gateway: Gateway) -> ASGIApp:
     """The application around ``gateway``; its lifespan runs the gateway."""
 
     @contextlib.asynccontextmanager
@@ -49,7 +52,23 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_fault)
     app.add_middleware(RequestLog, metrics=gateway.metrics)
-    return app
+    # FastAPI knows these too: what it answers to other methods is 405.
+    direct: dict[str, Endpoint] = {
+        "/v1/chat/completions": chat.chat_completions,
+        "/v1/completions": completions.completions,
+    }
+    return DirectRoutes(app, {path: _direct(path, app, gateway, direct[path]) for path in direct})
+
+
+def _direct(path: str, app: FastAPI, gateway: Gateway, endpoint: Endpoint) -> ASGIApp:
+    """The route with what ``app`` puts around its own: keys, the log, errors, faults."""
+
+    async def authorized(request: Request) -> Response:
+        await _authorize(request)
+        return await endpoint(request)
+
+    route = DirectRoute(path, app, authorized, _on_api_error)
+    return ServerErrorMiddleware(RequestLog(route, gateway.metrics), _on_fault)
 
 
 async def _authorize(request: Request) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -96,11 +98,38 @@ async def in_prompt_thread(gateway: Gateway, build: Callable[[], T]) -> T:
     async with slots:
         try:
             async with asyncio.timeout(seconds):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(gateway.prompt_threads, build)
+                return await _result(gateway.prompt_threads, build)
         except TimeoutError:
             message = f"The prompt took longer than {seconds:g} s to prepare. Send a shorter one."
             raise InvalidRequest(message) from None
+
+
+async def _result(threads: Executor, build: Callable[[], T]) -> T:
+    """What ``build`` returns or raises in a thread.
+
+    As ``run_in_executor``, but with one future instead of a chain of two.
+    """
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        try:
+            settle = partial(result.set_result, build())
+        except BaseException as error:  # noqa: BLE001 (raised where the result is awaited)
+            settle = partial(result.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(_unless_done, result, settle)
+
+    job = threads.submit(work)
+    try:
+        return await result
+    finally:
+        job.cancel()  # if it still waits for a thread
+
+
+def _unless_done(result: asyncio.Future[T], settle: Callable[[], None]) -> None:
+    if not result.done():  # nobody waits for it any more
+        settle()
 
 
 def fingerprint_of(model: ServedModel) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from sluice_gateway.errors import InvalidRequest, RequestTimeout, RequestTooLarge
 from sluice_gateway.gateway import gateway_of
@@ -23,19 +22,25 @@ async def read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > limit:
-                    raise _too_large(limit)
+            return await _pieces(request, limit)
     except TimeoutError:
         message = f"The body did not come within {BODY_SECONDS:.0f} s."
         raise RequestTimeout(message, headers={"connection": "close"}) from None
-    except ClientDisconnect:
-        raise InvalidRequest("The client left before its body was complete.") from None
-    return bytes(body)
+
+
+async def _pieces(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("The client left before its body was complete.")
+        body += message["body"]
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message["more_body"]:
+            return bytes(body)
 
 
 def _too_large(limit: int) -> RequestTooLarge:

@@ -22,6 +22,8 @@ from sluice_gateway.usage import Usage
 _LINE_ENDS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
 _END = "}\n\n"
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def quoted(text: str) -> str:
     """The text as a JSON string that has no line end of any kind in it."""
@@ -30,10 +32,6 @@ def quoted(text: str) -> str:
         for char, escape in _LINE_ENDS:
             string = string.replace(char, escape)
     return string
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 class _Chunks(ABC):

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 
 import grpc
 from sluice.worker.v1 import worker_pb2 as pb
 from sluice.worker.v1 import worker_pb2_grpc
 
+from sluice_gateway.loading import Loading
 from sluice_gateway.model import ServedModel
 from sluice_gateway.model_fetch import ModelFetcher, ModelUnusable
 from sluice_gateway.session import SessionBroken, WorkerSession
@@ -47,10 +49,19 @@ def state_name(state: pb.WorkerState.ValueType) -> str:
 
 
 class WorkerConnection:
-    """One worker address, its present session and what is known of the worker."""
+    """One worker address, its present session and what is known of the worker.
+
+    ``on_change`` is called when its state may be another, but not when it falls silent: that is
+    only seen by looking.
+    """
 
     def __init__(
-        self, address: str, gateway_name: str, silence_seconds: float, fetcher: ModelFetcher
+        self,
+        address: str,
+        gateway_name: str,
+        silence_seconds: float,
+        fetcher: ModelFetcher,
+        on_change: Callable[[], None],
     ) -> None:
         self.address = address
         self.session: WorkerSession | None = None
@@ -62,6 +73,7 @@ class WorkerConnection:
         self._gateway_name = gateway_name
         self._silence_seconds = silence_seconds
         self._fetcher = fetcher
+        self._on_change = on_change
         self._fetching: asyncio.Task[None] | None = None
         self._heard_at: float | None = None
 
@@ -72,23 +84,30 @@ class WorkerConnection:
     def state(self) -> str:
         """As the worker tells it, or what the gateway knows better.
 
-        That is ``connecting``, ``lost``, ``silent`` (it may be hung), ``preparing`` (its
-        tokenizer is being fetched) or ``unusable`` (its tokenizer cannot be loaded here).
+        That is ``connecting``, ``lost``, ``silent`` (ready, but it may be hung), ``preparing``
+        (its tokenizer is being fetched) or ``unusable`` (its tokenizer cannot be loaded here).
         """
         if self.status is None:
             return "connecting"
         if self.session is None:  # a worker that failed goes down; why it did is what matters
             return "failed" if self.status.state == pb.WORKER_STATE_FAILED else "lost"
+        if self.status.state != pb.WORKER_STATE_READY:
+            return state_name(self.status.state)
         if self.session.silent_for > DOUBT_SECONDS:
             return "silent"
-        if self.status.state == pb.WORKER_STATE_READY and self.model is None:
+        if self.model is None:
             return "unusable" if self._model_trouble else "preparing"
-        return state_name(self.status.state)
+        return "ready"
 
     @property
     def ready(self) -> bool:
         """Whether requests can go to it now."""
         return self.model is not None and self.state == "ready" and not self.retiring
+
+    @property
+    def loading(self) -> Loading:
+        """Its state, with the numbers when it is on its way."""
+        return Loading.of(self.state, self.status)
 
     @property
     def trouble(self) -> str:
@@ -168,11 +187,13 @@ class WorkerConnection:
         self._end_if_retired()
         if self.state != before:
             log.info("worker %s: %s %s", self.address, self.state, status.message)
+            self._on_change()
 
     async def _fetch_model(self, stub: worker_pb2_grpc.WorkerServiceAsyncStub) -> None:
         try:
             self.model = await self._fetcher.fetch(stub)
             log.info("worker %s: serves %s", self.address, self.model.name)
+            self._on_change()
         except grpc.aio.AioRpcError as error:
             self._note_trouble(error.details() or str(error.code()))
             await asyncio.sleep(FIRST_RETRY_SECONDS)
@@ -180,6 +201,7 @@ class WorkerConnection:
         except ModelUnusable as error:
             log.error("worker %s: %s", self.address, error)  # noqa: TRY400 (it says all)
             self._model_trouble = str(error)
+            self._on_change()
 
     def _note_trouble(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -194,3 +216,4 @@ class WorkerConnection:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
             self._fetching = None
+        self._on_change()

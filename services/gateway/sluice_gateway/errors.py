@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
+
+from sluice_gateway.loading import Loading
 
 
 class ApiError(Exception):
@@ -37,13 +40,16 @@ class ApiError(Exception):
 
         In ASCII: a name that it quotes may be text that no UTF-8 can be made of.
         """
-        error = {
+        return json.dumps({"error": self.as_json()}).encode()
+
+    def as_json(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        return {
             "message": self.message,
             "type": self.type,
             "param": self.param,
             "code": self.code,
         }
-        return json.dumps({"error": error}).encode()
 
 
 class InvalidRequest(ApiError):
@@ -122,6 +128,35 @@ class Unavailable(ApiError):
     status = 503
     type = "server_error"
     code = "unavailable"
+
+
+class ModelLoading(Unavailable):
+    """The model is on its way. Its error object has a key more: ``loading``, with the numbers."""
+
+    code = "model_loading"
+
+    def __init__(self, name: str | None, loading: Loading) -> None:
+        headers = {"Retry-After": str(loading.retry_after)}
+        super().__init__(loading.sentence(name), headers=headers)
+        self.loading = loading
+
+    def as_json(self) -> dict[str, Any]:
+        """OpenAI's error object, and ``loading`` in it: clients hand on this object alone."""
+        return {**super().as_json(), "loading": self.loading.as_json()}
+
+
+class ModelFailed(Unavailable):
+    """None of the model's workers can serve it; the message says why.
+
+    Clients are asked not to try again by themselves: nothing mends within their seconds.
+    """
+
+    code = "model_failed"
+
+    def __init__(self, name: str, reason: str) -> None:
+        reason = " ".join(reason.split()) or "its worker's log says why."
+        message = f"The model `{name}` failed to load: {reason}"
+        super().__init__(message, headers={"x-should-retry": "false"})
 
 
 class InternalError(ApiError):

@@ -85,17 +85,19 @@ class Exchange:
         """
         gateway, name = self._gateway, self.model.name
         capacity = gateway.router.capacity(self.model)
-        with gateway.admission.admit(name, len(self.choices), capacity):
-            async with contextlib.AsyncExitStack() as places:
-                await self._place_all(places)
-                try:
-                    with gateway.metrics.streams_active.track_inprogress():
-                        yield
-                finally:
-                    self._count_tokens()
+        with (
+            gateway.admission.admit(name, len(self.choices), capacity),
+            contextlib.ExitStack() as places,
+        ):
+            await self._place_all(places)
+            try:
+                with gateway.metrics.streams_active.track_inprogress():
+                    yield
+            finally:
+                self._count_tokens()
         self._count_success()
 
-    async def _place_all(self, places: contextlib.AsyncExitStack) -> None:
+    async def _place_all(self, places: contextlib.ExitStack) -> None:
         if len(self._generations) == 1:
             await self._place(self._generations[0], places)
             return
@@ -106,7 +108,7 @@ class Exchange:
         except ExceptionGroup as failed:  # the others have been cancelled
             raise failed.exceptions[0] from None
 
-    async def _place(self, generation: Generation, places: contextlib.AsyncExitStack) -> None:
+    async def _place(self, generation: Generation, places: contextlib.ExitStack) -> None:
         """Find a worker that takes the generation; one that refuses is not the last word."""
         refused: list[WorkerConnection] = []
         refusal: ApiError | None = None

@@ -58,7 +58,7 @@ class Gateway:
         return cls(
             settings=settings,
             router=router,
-            admission=Admission(settings.queue_max),
+            admission=Admission(settings.queue_max, router.changes.notify),
             keys=ApiKeys(settings.api_keys_file),
             metrics=metrics,
             prompt_threads=ThreadPoolExecutor(settings.prompt_threads, "prompt"),

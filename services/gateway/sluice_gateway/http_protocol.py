@@ -23,6 +23,13 @@ WriteBody = Callable[[bytes], bool]
 #: ASGI extension: closes the connection at once, without what waits to be sent.
 ABORT_CONNECTION = "sluice.abort_connection"
 
+#: ASGI extension, of type ``OnDisconnect``.
+ON_DISCONNECT = "sluice.on_disconnect"
+
+#: Takes what is to be called, once, when the client leaves before its answer is complete; at
+#: once if it has left. None: nothing is to be called any more.
+OnDisconnect = Callable[[Callable[[], None] | None], None]
+
 #: Of a request line, headers and trailers together.
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 15.0
@@ -47,8 +54,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     A body is bounded where it is read; one that nobody reads is not waited for after the answer.
     Between requests uvicorn's keep-alive timeout rules. No upgrade is ever accepted.
 
-    And offers two extensions. WRITE_BODY: a stream of small chunks spends most of ASGI's cost on
-    ``send``, a coroutine and a message for each. ABORT_CONNECTION: see there.
+    And offers three extensions. WRITE_BODY: a stream of small chunks spends most of ASGI's cost on
+    ``send``, a coroutine and a message for each. ON_DISCONNECT: else a second task would have to
+    wait in ``receive`` for as long as an answer takes. ABORT_CONNECTION: see there.
     """
 
     # What the parser reported of this message's head and trailers, and what it was fed since it
@@ -62,6 +70,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _surplus = False  # there was more than the request
     lingering = False  # all is answered, and what still comes is thrown away
 
+    _disconnect_listener: Callable[[], None] | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _linger_timer: asyncio.TimerHandle | None = None
 
@@ -75,6 +84,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._stop_linger_timer()
         super().connection_lost(exc)
+        self._tell_of_disconnect()
 
     def data_received(self, data: bytes) -> None:
         """Parse what belongs to the request at hand; throw away what comes too early or late."""
@@ -174,8 +184,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         extension = {
             WRITE_BODY: partial(_write_body, self.cycle, self.transport),
             ABORT_CONNECTION: self.transport.abort,
+            ON_DISCONNECT: self._on_disconnect,
         }
         self.scope["extensions"] = extension  # type: ignore[typeddict-item]  # no dict, by ASGI
+
+    def _on_disconnect(self, listener: Callable[[], None] | None) -> None:
+        self._disconnect_listener = listener
+        self._tell_of_disconnect()
+
+    def _tell_of_disconnect(self) -> None:
+        listener, cycle = self._disconnect_listener, self.cycle
+        if listener is not None and cycle.disconnected:
+            self._disconnect_listener = None
+            listener()
 
     def on_chunk_header(self) -> None:
         """The size of a chunk was read."""
@@ -238,6 +259,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
+            self._tell_of_disconnect()
         self._message_open = True  # whatever comes is the rest of it
         self._stop_head_timer()
         self.close()

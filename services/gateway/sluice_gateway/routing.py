@@ -8,15 +8,31 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable
 
+from sluice_gateway.changes import Changes
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.discovery import Discovery
-from sluice_gateway.errors import ApiError, InvalidRequest, ModelNotFound, Unavailable
+from sluice_gateway.errors import (
+    ApiError,
+    InvalidRequest,
+    ModelFailed,
+    ModelLoading,
+    ModelNotFound,
+    Unavailable,
+)
+from sluice_gateway.loading import CONNECTING, Loading
 from sluice_gateway.model import ServedModel
 from sluice_gateway.model_fetch import ModelFetcher
 
 log = logging.getLogger(__name__)
 
 _RETRY_SOON = {"Retry-After": "2"}
+
+#: Why a model is not served although nothing is wrong with it and nothing is on its way.
+_AWAY = {
+    "lost": "has lost its workers; they are being reconnected.",
+    "silent": "has workers that may be hung; they are being watched.",
+    "draining": "has workers that are shutting down.",
+}
 
 
 class Router:
@@ -27,6 +43,8 @@ class Router:
         self._gateway_name = gateway_name
         self._silence_seconds = silence_seconds
         self._fetcher = ModelFetcher()
+        #: Of the workers that there are, and of their states.
+        self.changes = Changes()
         self._connections: dict[str, WorkerConnection] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -54,10 +72,15 @@ class Router:
                 self._connections.pop(address).retire()
                 self._retiring.add(self._tasks.pop(address))
             self._retiring = {task for task in self._retiring if not task.done()}
+            self.changes.notify()
 
     def _connect(self, address: str) -> None:
         connection = WorkerConnection(
-            address, self._gateway_name, self._silence_seconds, self._fetcher
+            address,
+            self._gateway_name,
+            self._silence_seconds,
+            self._fetcher,
+            self.changes.notify,
         )
         self._connections[address] = connection
         self._tasks[address] = asyncio.create_task(connection.run())
@@ -66,6 +89,12 @@ class Router:
     def connections(self) -> list[WorkerConnection]:
         """All workers, by address."""
         return [self._connections[address] for address in sorted(self._connections)]
+
+    @property
+    def all_heard(self) -> bool:
+        """Whether every worker has been heard once, so that all models are known."""
+        workers = self.connections
+        return bool(workers) and all(worker.status for worker in workers)
 
     def model_names(self) -> list[str]:
         """The models that workers serve or are about to serve, each once."""
@@ -89,11 +118,23 @@ class Router:
     def _ready(self) -> Iterable[WorkerConnection]:
         return (worker for worker in self.connections if worker.ready)
 
+    def speaker(self, name: str) -> WorkerConnection | None:
+        """The worker that is furthest on and so speaks for the model of that name."""
+        workers = [worker for worker in self.connections if worker.model_name == name]
+        return max(workers, key=lambda worker: worker.loading.progress, default=None)
+
+    def loading(self, name: str | None) -> Loading:
+        """How far the model of that name is, or the only one there is."""
+        names = self.model_names() if name is None else [name]
+        worker = self.speaker(names[0]) if len(names) == 1 else None
+        return worker.loading if worker else CONNECTING
+
     def model(self, name: str | None) -> ServedModel:
         """The model of that name, or the only one there is.
 
-        Raises ModelNotFound, Unavailable while it is on its way, InvalidRequest when ``name``
-        is None and several models are served.
+        Raises ModelLoading while it is on its way, ModelFailed when it will not come, Unavailable
+        while its workers are away, ModelNotFound, and InvalidRequest when ``name`` is None and
+        several models are served.
         """
         name = self._only_name() if name is None else name
         for model in self.ready_models():
@@ -106,7 +147,7 @@ class Router:
         if len(names) == 1:
             return names[0]
         if not names:
-            raise Unavailable("No worker has been reached yet.", headers=_RETRY_SOON)
+            raise ModelLoading(None, CONNECTING)
         raise InvalidRequest(
             f"Several models are served: name one of {', '.join(names)}.",
             param="model",
@@ -115,12 +156,12 @@ class Router:
 
     def why_not(self, name: str) -> ModelNotFound | Unavailable:
         """Why the model of that name cannot be served now."""
-        workers = [worker for worker in self.connections if worker.model_name == name]
-        if workers:
-            return _not_ready(name, workers)
+        worker = self.speaker(name)
+        if worker is not None:
+            return _not_ready(name, worker)
         known = ", ".join(self.model_names())
         if not known:
-            return Unavailable("No worker has been reached yet.", headers=_RETRY_SOON)
+            return ModelLoading(name, CONNECTING)
         return ModelNotFound(
             f"The model `{name}` does not exist. Models served: {known}.", param="model"
         )
@@ -157,17 +198,13 @@ class Router:
                 worker.session.fail_rows(failure)
 
 
-def _not_ready(name: str, workers: list[WorkerConnection]) -> Unavailable:
-    states = sorted({worker.state for worker in workers})
-    if states == ["lost"]:
-        message = f"The model `{name}` has lost its workers; they are being reconnected."
-        return Unavailable(message, headers=_RETRY_SOON)
-    if states == ["failed"]:
-        return Unavailable(f"The model `{name}` failed to load: {workers[0].trouble}")
-    if states == ["ready"]:  # those that were asked refused
-        return Unavailable(f"No worker of `{name}` can take more now.", headers=_RETRY_SOON)
-    return Unavailable(
-        f"The model `{name}` is not ready yet: {', '.join(states)}.",
-        code="model_loading",
-        headers=_RETRY_SOON,
-    )
+def _not_ready(name: str, worker: WorkerConnection) -> Unavailable:
+    loading = worker.loading
+    if loading.on_its_way:
+        return ModelLoading(name, loading)
+    if loading.failed:
+        return ModelFailed(name, worker.trouble)
+    if away := _AWAY.get(loading.state):
+        return Unavailable(f"The model `{name}` {away}", headers=_RETRY_SOON)
+    # It is ready: those that were asked refused.
+    return Unavailable(f"No worker of `{name}` can take more now.", headers=_RETRY_SOON)

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     queue_max: int = Field(
         256, ge=0, description="Rows that may wait per model beyond what its workers batch."
     )
+    wait_max_seconds: float = Field(
+        600.0, gt=0, description="The longest that `x-sluice-wait` may wait for a model."
+    )
     worker_silence_seconds: float = Field(
         5.0, gt=0, description="A worker that says nothing for so long is lost."
     )

@@ -14,18 +14,12 @@ from starlette.types import Receive, Scope, Send
 from sluice_gateway.errors import ApiError, InternalError
 from sluice_gateway.exchange import Batch, Exchange
 from sluice_gateway.gateway import Gateway
-from sluice_gateway.http_protocol import ABORT_CONNECTION, WRITE_BODY, WriteBody
+from sluice_gateway.http_protocol import ABORT_CONNECTION, ON_DISCONNECT, WRITE_BODY, WriteBody
 from sluice_gateway.output import Event, FinishReason, TextDelta
+from sluice_gateway.sse import DONE, STREAM_HEADERS, error_event
 from sluice_gateway.usage import Usage
 
-DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
-
-_STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class Chunks(Protocol):
@@ -61,8 +55,8 @@ class ExchangeResponse(Response):
         self.exchange = exchange
         self.gateway = gateway
         self.background = None
-        self.write: WriteBody | None = None
-        self.abort_connection: Callable[[], None] = _do_nothing
+        self.write: WriteBody
+        self.abort_connection: Callable[[], None]
 
     @abstractmethod
     async def answer(self, send: Send, send_body: Send) -> None:
@@ -73,36 +67,27 @@ class ExchangeResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response, as ASGI has it."""
-        extensions = scope.get("extensions", {})
-        self.write = extensions.get(WRITE_BODY)
-        self.abort_connection = extensions.get(ABORT_CONNECTION, _do_nothing)
-        send_body = scope["state"]["send_body"]
-        answering = asyncio.ensure_future(self.answer(send, send_body))
-        leaving = asyncio.ensure_future(_disconnected(receive))
+        extensions = scope["extensions"]
+        self.write = extensions[WRITE_BODY]
+        self.abort_connection = extensions[ABORT_CONNECTION]
+        answering = asyncio.current_task()
+        assert answering is not None
+        left = False
+
+        def leave() -> None:
+            nonlocal left
+            left = True
+            answering.cancel()
+
+        extensions[ON_DISCONNECT](leave)
         try:
-            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                self.gateway.metrics.disconnects.inc()
-                return
-            answering.result()
+            await self.answer(send, scope["state"]["send_body"])
+        except asyncio.CancelledError:
+            if not left or answering.uncancel():
+                raise
+            self.gateway.metrics.disconnects.inc()
         finally:
-            await _end(leaving)
-            await _end(answering)
-
-
-def _do_nothing() -> None:
-    """Stand in for an extension that this server has not."""
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _end(task: asyncio.Future[None]) -> None:
-    if not task.done():
-        task.cancel()
-        await asyncio.wait((task,))
+            extensions[ON_DISCONNECT](None)
 
 
 class WholeResponse(ExchangeResponse):
@@ -149,7 +134,7 @@ class StreamResponse(ExchangeResponse):
         self._opening = opening
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
-        self._unsent = b""
+        self._keeps_up = True
         self._pieces = 0
 
     async def answer(self, send: Send, send_body: Send) -> None:
@@ -158,16 +143,15 @@ class StreamResponse(ExchangeResponse):
         try:
             async with self.exchange.running():
                 await send(
-                    {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
+                    {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
                 )
                 begun = True
-                await _send_piece(send_body, self._opening)
+                self._put(self._opening)
                 with self._kept_alive(self.gateway.settings.keepalive_seconds):
                     while not self.exchange.done:
                         await self.exchange.deliver(self._take)
-                        rest, self._unsent = self._unsent, b""
-                        async with asyncio.timeout(self.gateway.settings.client_stall_seconds):
-                            await _send_piece(send_body, rest)  # waits for a slow client
+                        if not self._keeps_up:
+                            await self._catch_up(send_body)
                 last = self._chunks.usage(self.exchange.usage) if self._include_usage else b""
                 last += DONE
         except TimeoutError:  # its connection is full: there is nobody to tell
@@ -177,22 +161,29 @@ class StreamResponse(ExchangeResponse):
         except ApiError as error:
             if not begun:
                 raise
-            last = _error_event(error)
+            last = error_event(error)
         except Exception:
             if begun:  # the client must see an error, never a text that just stops
-                await _send_piece(send_body, _error_event(InternalError("The gateway failed.")))
+                last = error_event(InternalError("The gateway failed."))
+                await _send(send_body, last, more=True)
             raise
-        await send_body({"type": "http.response.body", "body": last, "more_body": False})
+        await _send(send_body, last, more=False)
+
+    async def _catch_up(self, send_body: Send) -> None:
+        """Return when the client has taken what was written. Raises TimeoutError."""
+        async with asyncio.timeout(self.gateway.settings.client_stall_seconds):
+            await _send(send_body, b"", more=True)  # waits for a slow client
+        self._keeps_up = True
 
     def _take(self, batch: Batch) -> bool:
-        if not batch:
-            return True
-        self._pieces += 1
-        data = self._frames(batch)
-        if self.write is not None:
-            return self.write(data)
-        self._unsent += data
-        return False
+        if batch:
+            self._pieces += 1
+            self._put(self._frames(batch))
+        return self._keeps_up
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._keeps_up = self.write(data)
 
     @contextlib.contextmanager
     def _kept_alive(self, seconds: float) -> Iterator[None]:
@@ -203,7 +194,7 @@ class StreamResponse(ExchangeResponse):
 
         def check() -> None:
             nonlocal timer, pieces
-            if pieces == self._pieces and self.write is not None:
+            if pieces == self._pieces:
                 self.write(KEEP_ALIVE)
             pieces = self._pieces
             timer = loop.call_later(seconds, check)
@@ -230,9 +221,5 @@ class StreamResponse(ExchangeResponse):
         return b"".join(frames)
 
 
-def _send_piece(send_body: Send, data: bytes) -> Awaitable[None]:
-    return send_body({"type": "http.response.body", "body": data, "more_body": True})
-
-
-def _error_event(error: ApiError) -> bytes:
-    return b"data: " + error.body() + b"\n\n" + DONE
+def _send(send_body: Send, data: bytes, *, more: bool) -> Awaitable[None]:
+    return send_body({"type": "http.response.body", "body": data, "more_body": more})

@@ -16,9 +16,11 @@ from sluice_gateway.asking import (
 )
 from sluice_gateway.chunks import ChatChunks
 from sluice_gateway.exchange import Exchange
+from sluice_gateway.model import ServedModel
 from sluice_gateway.prompt import Prompt
 from sluice_gateway.schema.chat import ChatRequest
 from sluice_gateway.streaming import StreamResponse, WholeResponse
+from sluice_gateway.waiting_response import when_ready
 
 router = APIRouter()
 
@@ -28,7 +30,11 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation, streaming or whole."""
     asked = Asked.of(request)
     chat = await parse_body(request, ChatRequest)
-    model = asked.gateway.router.model(chat.model)
+    answer = partial(_answer, asked, chat)
+    return await when_ready(request, chat.model, answer, rows=chat.n, stream=chat.stream)
+
+
+async def _answer(asked: Asked, chat: ChatRequest, model: ServedModel) -> Response:
     asked.check_admission(model, chat.n)
     builder = prompt_builder(asked.gateway, model)
     prompt = await in_prompt_thread(asked.gateway, partial(builder.chat, chat))

@@ -16,9 +16,11 @@ from sluice_gateway.asking import (
 )
 from sluice_gateway.chunks import CompletionChunks
 from sluice_gateway.exchange import Exchange
+from sluice_gateway.model import ServedModel
 from sluice_gateway.prompt import Prompt
 from sluice_gateway.schema.completions import CompletionRequest
 from sluice_gateway.streaming import StreamResponse, WholeResponse
+from sluice_gateway.waiting_response import when_ready
 
 router = APIRouter()
 
@@ -28,7 +30,12 @@ async def completions(request: Request) -> Response:
     """Go on with one or several prompts, streaming or whole."""
     asked = Asked.of(request)
     completion = await parse_body(request, CompletionRequest)
-    model = asked.gateway.router.model(completion.model)
+    answer = partial(_answer, asked, completion)
+    rows = completion.n * len(completion.prompts)
+    return await when_ready(request, completion.model, answer, rows=rows, stream=completion.stream)
+
+
+async def _answer(asked: Asked, completion: CompletionRequest, model: ServedModel) -> Response:
     asked.check_admission(model, completion.n * len(completion.prompts))
     builder = prompt_builder(asked.gateway, model)
     prompts = await in_prompt_thread(asked.gateway, partial(builder.completions, completion))

@@ -11,6 +11,7 @@ from sluice_gateway import __version__
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.gateway import Gateway, gateway_of
 from sluice_gateway.metrics import CONTENT_TYPE
+from sluice_gateway.routes.models import model_state
 
 router = APIRouter()
 
@@ -41,10 +42,9 @@ def _status(gateway: Gateway, *, ready: bool) -> str:
 def _model(gateway: Gateway, name: str) -> dict[str, Any]:
     workers = [worker for worker in gateway.router.connections if worker.model_name == name]
     ready = [worker for worker in workers if worker.ready]
-    states = sorted({worker.state for worker in workers})
     return {
         "id": name,
-        "state": "ready" if ready else ", ".join(states),
+        **model_state(gateway.router, name),
         "workers_ready": len(ready),
         "workers": len(workers),
         "max_model_len": ready[0].model.max_model_len if ready and ready[0].model else None,
@@ -52,12 +52,13 @@ def _model(gateway: Gateway, name: str) -> dict[str, Any]:
 
 
 def _worker(worker: WorkerConnection) -> dict[str, Any]:
-    status = worker.status
+    status, loading = worker.status, worker.loading
     silent_for = worker.silent_for
     return {
         "address": worker.address,
         "state": worker.state,
-        "message": worker.trouble or None,
+        "message": worker.trouble or loading.message or None,
+        "loading": loading.as_json() if loading.on_its_way else None,
         "version": worker.session.software_version if worker.session else None,
         "model": worker.model_name,
         "rows_running": status.rows_running if status else None,
