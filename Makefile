@@ -12,7 +12,7 @@ TORCH := 2.13.0
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast fmt lint typecheck proto proto-check bench bench-peers clean
+.PHONY: help run test test-fast images test-images fmt lint typecheck proto proto-check chart-readme bench bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,10 +21,16 @@ run: $(VENV)/.run ## Start a worker and a gateway (MODEL_ID=... for another mode
 	@$(BIN)/python scripts/run.py
 
 test: $(VENV)/.dev $(JS)/node_modules/.installed ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests --ignore tests/images
 
 test-fast: $(VENV)/.dev ## Run the tests that start no model and no other language
 	$(BIN)/python -m pytest -n 2 tests/gateway tests/worker --ignore tests/worker/hf
+
+images: ## Build the images, with docker, podman or buildah (IMAGE_PREFIX, IMAGE_TAG, BASE_IMAGE)
+	scripts/build-images.sh
+
+test-images: $(VENV)/.dev ## Build the images and test their containers (root, podman, buildah, debootstrap)
+	tests/images/run.sh $(BIN)/python
 
 fmt: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
@@ -43,6 +49,9 @@ proto: $(VENV)/.dev ## Generate the stubs from proto/
 
 proto-check: $(VENV)/.dev ## Check that the committed stubs are fresh
 	scripts/check-stubs.sh
+
+chart-readme: $(VENV)/.dev ## Make the chart's README from its values.yaml
+	$(BIN)/python scripts/chart_readme.py
 
 bench: $(VENV)/.dev ## Measure the gateway and the hf engine
 	$(BIN)/python bench/gateway.py

@@ -1,0 +1,179 @@
+"""What the chart makes of the gateway, and of what is around it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import helm_python
+import pytest
+import yaml
+from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.settings import Settings
+from sluice_worker.metrics import WorkerMetrics
+
+from tests.chart.release import (
+    CHART,
+    chart,
+    container,
+    environment,
+    parse,
+    pod_spec,
+    render,
+    rendered,
+)
+from tests.chart.test_workers import snake, text
+
+ALERTS = yaml.safe_load((CHART / "alerts" / "sluice.yaml").read_text())["groups"]
+
+
+def test_two_gateways_are_ready_whether_or_not_a_model_is() -> None:
+    gateway = rendered("default").gateway()
+    assert gateway["spec"]["replicas"] == 2
+    assert gateway["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    only = container(gateway)
+    paths = {"startupProbe": "live", "livenessProbe": "live", "readinessProbe": "ready"}
+    for probe, path in paths.items():
+        assert only[probe]["httpGet"] == {"path": f"/health/{path}", "port": "http"}
+        assert only[probe]["timeoutSeconds"] == 5
+
+
+def test_the_chart_knows_every_setting_of_the_gateway_with_its_default() -> None:
+    found = environment(rendered("default").gateway())
+    by_chart = {"gateway_address", "worker_addresses", "api_keys_file"}
+    for name, field in Settings.model_fields.items():
+        told = found.pop(name.upper(), None)
+        if name == "max_body_bytes":
+            assert told == "8MiB"
+            assert field.default == 8 << 20
+        elif name not in by_chart:
+            assert told == (None if field.default is None else text(field.default)), name
+    assert found == {}
+    settings = chart().values["gateway"]["settings"]
+    assert {snake(name) for name in settings} <= set(Settings.model_fields)
+
+
+def test_api_keys_are_a_directory_so_that_they_change_without_a_restart() -> None:
+    gateway = rendered("private-model").gateway()
+    assert environment(gateway)["API_KEYS_FILE"] == "/var/run/secrets/sluice/api-keys/keys"
+    (mount,) = (each for each in container(gateway)["volumeMounts"] if each["name"] == "api-keys")
+    assert mount["mountPath"] == "/var/run/secrets/sluice/api-keys"
+    assert "subPath" not in mount
+    (volume,) = (each for each in pod_spec(gateway)["volumes"] if each["name"] == "api-keys")
+    assert volume["secret"]["items"] == [{"key": "keys.txt", "path": "keys"}]
+
+
+def test_the_gateway_listens_where_its_service_points() -> None:
+    release = rendered("everything")
+    assert environment(release.gateway())["GATEWAY_ADDRESS"] == "[::]:8080"
+    spec = release.one("Service", "sluice-llm-gateway")["spec"]
+    assert spec["type"] == "NodePort"
+    assert spec["ports"] == [{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080}]
+    assert container(release.gateway())["ports"] == [{"name": "http", "containerPort": 8080}]
+
+
+def test_an_ingress_shows_the_api_and_not_the_metrics() -> None:
+    ingress = rendered("everything").one("Ingress")["spec"]
+    assert [rule["host"] for rule in ingress["rules"]] == ["llm.example.com", "llm.example.org"]
+    for rule in ingress["rules"]:
+        assert [path["path"] for path in rule["http"]["paths"]] == ["/v1"]
+
+
+def test_a_route_belongs_to_its_gateway() -> None:
+    release = rendered("everything")
+    route = release.one("HTTPRoute")["spec"]
+    assert route["parentRefs"] == [{"name": "public", "namespace": "gateways"}]
+    (rule,) = route["rules"]
+    assert rule["backendRefs"] == [{"name": "sluice-llm-gateway", "port": 80}]
+    assert rule["timeouts"] == {"request": "0s"}
+
+
+def test_a_closed_gateway_still_lets_helms_test_in() -> None:
+    assert "from" not in rendered("default").one("NetworkPolicy", "sluice-gateway")["spec"]
+    policy = rendered("everything").one("NetworkPolicy", "sluice-llm-gateway")
+    (rule,) = policy["spec"]["ingress"]
+    test = {"app.kubernetes.io/component": "test", "app.kubernetes.io/instance": "sluice"}
+    allowed = [each.get("podSelector", {}).get("matchLabels", {}) for each in rule["from"]]
+    assert any(test.items() <= each.items() for each in allowed)
+
+
+def test_monitors_scrape_the_ports_that_there_are() -> None:
+    release = rendered("everything")
+    service = release.one("ServiceMonitor")
+    assert service["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    (endpoint,) = service["spec"]["endpoints"]
+    ports = [each["name"] for each in release.one("Service", "sluice-llm-gateway")["spec"]["ports"]]
+    assert endpoint["port"] in ports
+    (endpoint,) = release.one("PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in [each["name"] for each in container(release.worker())["ports"]]
+
+
+def test_alerts_can_be_left_out_and_labelled() -> None:
+    (group,) = rendered("everything").one("PrometheusRule")["spec"]["groups"]
+    found = {rule["alert"] for rule in group["rules"]}
+    assert found == {rule["alert"] for rule in ALERTS[0]["rules"]} - {"SluiceSlowFirstToken"}
+    assert all(rule["labels"]["team"] == "serving" for rule in group["rules"])
+    assert all(rule["labels"]["severity"] for rule in group["rules"])
+    assert "{{ $labels.pod }}" in group["rules"][0]["annotations"]["summary"]
+
+
+def test_alerts_use_metrics_that_are_exported() -> None:
+    exported = set()
+    for metrics in (GatewayMetrics(), WorkerMetrics("m")):
+        for family in metrics.registry.collect():
+            exported |= {family.name, f"{family.name}_total", f"{family.name}_bucket"}
+    exported.add("sluice_workers")  # counted when there is a router to count
+    used = {
+        name
+        for group in ALERTS
+        for rule in group["rules"]
+        for name in re.findall(r"\bsluice_\w+", rule["expr"])
+    }
+    assert used <= exported
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_alerts_fire_when_they_should_and_only_then() -> None:
+    tests = Path(__file__).parent / "alerts_test.yaml"
+    subprocess.run(["promtool", "test", "rules", str(tests)], check=True)
+
+
+def test_dashboards_are_config_maps_and_there_may_be_none(tmp_path: Path) -> None:
+    assert rendered("everything").all("ConfigMap") == []
+    copy = tmp_path / "sluice"
+    shutil.copytree(CHART, copy)
+    (copy / "dashboards").mkdir(exist_ok=True)
+    (copy / "dashboards" / "overview.json").write_text('{"title": "{{ model_name }}"}\n')
+    values = {"monitoring": {"dashboards": {"enabled": True, "namespace": "monitoring"}}}
+    with helm_python.Chart.load(copy) as other:
+        release = parse(other.render(values, name="sluice", namespace="llm"))
+    config = next(each for each in release.all("ConfigMap") if "overview.json" in each["data"])
+    assert config["data"] == {"overview.json": '{"title": "{{ model_name }}"}'}
+    assert config["metadata"]["namespace"] == "monitoring"
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config["metadata"]["annotations"] == {"grafana_folder": "Sluice"}
+
+
+def test_gateways_scale_by_cpu() -> None:
+    release = rendered("everything")
+    assert "replicas" not in release.gateway()["spec"]
+    scaler = release.one("HorizontalPodAutoscaler", "sluice-llm-gateway")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == release.gateway()["metadata"]["name"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 8)
+
+
+@pytest.mark.parametrize("case", ["default", "private-model"])
+def test_the_notes_tell_what_to_type(case: str) -> None:
+    notes = rendered(case).notes
+    assert "helm -n llm test sluice --logs" in notes
+    assert ("authorization: Bearer" in notes) is (case == "private-model")
+    assert ("Everybody" in notes) is (case == "default")
+    assert '-d \'{"messages":[{"role":"user","content":"Say hello"}],"stream":true}\'' in notes
+
+
+def test_the_notes_warn_of_a_claim_that_several_workers_cannot_share() -> None:
+    values = {"models": {"m": {"source": "org/m", "replicas": 2, "cache": {"type": "pvc"}}}}
+    assert "models.m: several workers share a claim" in render(values).notes
+    assert "share a claim" not in rendered("multi-model").notes

@@ -1,0 +1,154 @@
+"""Wrong values are refused with a message that names them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import helm_python
+import pytest
+
+from tests.chart.release import CHART, Values, chart, render
+
+HUB = {"source": "org/m"}
+PVC = {"type": "pvc"}
+
+
+def model(**options: Any) -> Values:
+    return {"models": {"m": {**HUB, **options}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"gatway": {}}, ["gatway"]),
+        ({"gateway": {"replica": 3}}, ["gateway", "replica"]),
+        ({"gateway": {"replicas": "three"}}, ["gateway", "replicas"]),
+        ({"gateway": {"settings": {"queuMax": 3}}}, ["gateway", "settings", "queuMax"]),
+        ({"gateway": {"settings": {"maxBodyBytes": "much"}}}, ["maxBodyBytes"]),
+        ({"gateway": {"settings": {"logLevel": "info"}}}, ["logLevel"]),
+        ({"gateway": {"service": {"port": 0}}}, ["service", "port"]),
+        ({"gateway": {"image": {"digest": "abc"}}}, ["image", "digest"]),
+        ({"gateway": {"apiKeys": {"keys": ["secret"]}}}, ["apiKeys", "keys"]),
+        ({"gateway": {"extraWorkerAddresses": ["nowhere"]}}, ["extraWorkerAddresses"]),
+        ({"models": {"M": HUB}}, ["models", "M"]),
+        ({"models": {"m" * 41: HUB}}, ["models", "m" * 41]),
+        ({"models": {"m": {}}}, ["models", "m", "source"]),
+        (model(source="http://x"), ["m", "source"]),
+        (model(source="pvc://claim"), ["m", "source"]),
+        (model(device="tpu"), ["m", "device"]),
+        (model(setings={}), ["m", "setings"]),
+        (model(settings={"batchMax": 0}), ["settings", "batchMax"]),
+        (model(settings={"dtype": "int8"}), ["settings", "dtype"]),
+        (model(cache={"type": "nfs"}), ["cache", "type"]),
+        (model(cache={"accessModes": []}), ["cache", "accessModes"]),
+        (model(hfToken={"value": "hf_abc"}), ["hfToken", "value"]),
+        (model(autoscaling={"type": "vpa"}), ["autoscaling", "type"]),
+        ({"modelDefaults": {"tpu": {}}}, ["modelDefaults", "tpu"]),
+        ({"modelDefaults": {"all": {"source": "x"}}}, ["modelDefaults", "source"]),
+        ({"monitoring": {"podMonitor": {"interval": "often"}}}, ["podMonitor", "interval"]),
+        # What contradicts itself.
+        (model(settings={"tpSize": 2}), ["models.m.settings.tpSize", "cuda"]),
+        (model(cache={"type": "existingClaim"}), ["models.m.cache.claimName"]),
+        (model(cache={"claimName": "c"}), ["models.m.cache.claimName", "existingClaim"]),
+        (model(download={"enabled": True}), ["models.m.download.enabled", "emptyDir"]),
+        (
+            model(source="pvc://c/m", cache=PVC, download={"enabled": True}),
+            ["models.m.download.enabled", "pvc://c/m"],
+        ),
+        (
+            model(autoscaling={"type": "hpa", "minReplicas": 5}),
+            ["models.m.autoscaling.minReplicas"],
+        ),
+        (model(autoscaling={"type": "keda"}), ["models.m.autoscaling.keda.serverAddress"]),
+        (
+            model(extraEnv=[{"name": "HF_TOKEN", "value": "hf_abc"}]),
+            ["models.m.extraEnv", "hfToken.existingSecret"],
+        ),
+        (
+            model(extraEnv=[{"name": "BATCH_MAX", "value": "4"}]),
+            ["models.m.extraEnv", "BATCH_MAX"],
+        ),
+        (
+            {"gateway": {"extraEnv": [{"name": "WORKER_ADDRESSES", "value": "x:1"}]}},
+            ["gateway.extraEnv", "WORKER_ADDRESSES"],
+        ),
+        ({"gateway": {"image": {"repository": ""}}}, ["image.repository"]),
+        ({"fullnameOverride": "1st"}, ["fullnameOverride"]),
+        ({"models": {"demo": {"enabled": False}}}, ["models", "extraWorkerAddresses"]),
+        ({"ingress": {"enabled": True}}, ["ingress.hosts"]),
+        ({"httpRoute": {"enabled": True}}, ["httpRoute.parentRefs"]),
+        (
+            {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 9}}},
+            ["gateway.autoscaling.minReplicas"],
+        ),
+        (
+            {"monitoring": {"prometheusRule": {"enabled": True, "disabled": ["Nope"]}}},
+            ["monitoring.prometheusRule.disabled", "Nope"],
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(values: Values, words: list[str]) -> None:
+    with pytest.raises(helm_python.HelmError) as refused:
+        validated(values)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def validated(values: Values) -> None:
+    """What an installation does: the schema first, then the templates."""
+    chart().validate_schema(values)
+    render(values)
+
+
+def test_a_refused_token_is_not_shown() -> None:
+    with pytest.raises(helm_python.HelmError) as refused:
+        validated(model(extraEnv=[{"name": "HF_TOKEN", "value": "hf_abc"}]))
+    assert "hf_abc" not in str(refused.value)
+
+
+def test_the_schema_is_closed_but_for_what_goes_through_as_it_is() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    open_on_purpose = {"raw", "global", "items"}
+    found = []
+
+    def look(node: Any, name: str) -> None:
+        if isinstance(node, dict):
+            is_object = node.get("type") == "object" and "additionalProperties" not in node
+            if is_object and name not in open_on_purpose:
+                found.append(name)
+            for key, value in node.items():
+                look(value, key)
+        elif isinstance(node, list):
+            for each in node:
+                look(each, name)
+
+    look(schema, "")
+    assert found == []
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node:
+            target: Any = schema
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                target = target[part]
+            node = target
+        return node
+
+    def compare(values: dict[str, Any], node: dict[str, Any], path: str) -> None:
+        properties = resolve(node).get("properties")
+        if properties is None:
+            return
+        known = set(properties) - {"global"}
+        # A device's defaults are few of those of all.
+        assert (known == set(values)) or path.startswith((".modelDefaults.c", ".models.")), (
+            f"{path}: {known ^ set(values)}"
+        )
+        for key, value in values.items():
+            if isinstance(value, dict):
+                compare(value, properties[key], f"{path}.{key}")
+
+    compare(chart().values, schema, "")
