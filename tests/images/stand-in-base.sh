@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Makes a stand-in for the Python base image out of Debian's packages, for machines that cannot pull
+# images:  stand-in-base.sh NAME  (needs root, debootstrap and podman). Does nothing if it is there.
+set -euo pipefail
+
+name=$1
+podman image exists "$name" && exit 0
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
+  bookworm "$folder/root" >"$folder/log" 2>&1 || { tail -20 "$folder/log" >&2; exit 1; }
+# As slim images have it: no manuals, no translations, no package lists.
+rm -rf "$folder"/root/usr/share/{doc,locale,man}/* \
+  "$folder"/root/var/cache/apt/archives/*.deb "$folder"/root/var/lib/apt/lists/*
+tar -C "$folder/root" -c . | podman import - "$name"
