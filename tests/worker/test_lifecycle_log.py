@@ -37,12 +37,16 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
 def test_each_state_is_a_line(logged: Logged) -> None:
     for state in (pb.WORKER_STATE_VERIFYING, pb.WORKER_STATE_LOADING, pb.WORKER_STATE_READY):
         logged.lifecycle.to(state)
-    assert [line.partition(" ")[0] for line in logged.lines] == [
-        "resolving",
-        "verifying",
-        "loading",
-        "ready",
-    ]
+    words = [line.split()[0].rstrip(":") for line in logged.lines]
+    assert words == ["resolving", "verifying", "loading", "ready"]
+
+
+def test_readiness_says_whose_it_is_and_how_long_it_took(logged: Logged) -> None:
+    logged.lifecycle.to(pb.WORKER_STATE_VERIFYING)
+    logged.lifecycle.to(pb.WORKER_STATE_LOADING)
+    logged.now += 12.3
+    logged.lifecycle.to(pb.WORKER_STATE_READY)
+    assert logged.lines[-1] == "ready: org/model after 12.3 s"
 
 
 def test_a_failure_is_an_error_with_its_reason(logged: Logged) -> None:

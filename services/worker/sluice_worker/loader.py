@@ -20,6 +20,7 @@ from sluice_worker.settings import Settings
 from sluice_worker.threads import from_thread, in_daemon_thread
 from sluice_worker.tokenizer_bundle import TokenizerBundle, TokenizerMissing, generation_defaults
 from sluice_worker.weights.errors import ModelNotUsable
+from sluice_worker.weights.pickled import as_safetensors
 from sluice_worker.weights.report import LoadReport
 from sluice_worker.weights.source import find_model
 
@@ -69,7 +70,8 @@ class Loader:
             model_dir = find_model(settings, report, self._stop)
             report.state(pb.WORKER_STATE_LOADING)
             tokenizer = TokenizerBundle.read(model_dir)
-            engine = engine_module.load_engine(settings, model_dir, report)
+            with as_safetensors(model_dir, allowed=settings.allow_pickle) as weights_dir:
+                engine = engine_module.load_engine(settings, weights_dir, report)
             return LoadedModel(engine, tokenizer, self._describe(engine, tokenizer, model_dir))
         finally:
             self._ended.set()

@@ -21,9 +21,10 @@ LINE_SECONDS = 5.0
 WIDTH = 80
 
 
-class _Width(TypedDict):
+class _Size(TypedDict):
     dynamic_ncols: bool
     ncols: int | None
+    nrows: int | None
 
 
 class TerminalReport(AbstractContextManager["TerminalReport"]):
@@ -79,7 +80,7 @@ class TerminalReport(AbstractContextManager["TerminalReport"]):
                 initial=progress.bytes_done,
                 unit="B",
                 unit_scale=True,
-                **_width(self._stream),
+                **_size(self._stream),
             )
         self._bar.total = progress.bytes_total
         self._bar.set_postfix_str(self._note or progress.file, refresh=False)
@@ -103,10 +104,12 @@ class TerminalReport(AbstractContextManager["TerminalReport"]):
             self._bar = None
 
 
-def _width(stream: TextIO) -> _Width:
-    """The bar follows the terminal's width, if that is known: a container's may say 0."""
+def _size(stream: TextIO) -> _Size:
+    """The bar follows the terminal's size, if that is known: a container's may say 0 by 0."""
     try:
         known = os.get_terminal_size(stream.fileno()).columns > 0
     except OSError:
         known = False
-    return {"dynamic_ncols": known, "ncols": None if known else WIDTH}
+    if known:
+        return {"dynamic_ncols": True, "ncols": None, "nrows": None}
+    return {"dynamic_ncols": False, "ncols": WIDTH, "nrows": 24}

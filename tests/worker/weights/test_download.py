@@ -68,12 +68,12 @@ def test_nothing_that_a_download_needs_for_itself_is_left_behind(downloads: Down
 
 
 def test_a_real_process_tells_figures_that_move_and_ends(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model", 3_000_000)
+    model = write_model(tmp_path / "model", 2_500_000)
     with hub.serving({REPO: model}) as served:
         served.faults.bytes_per_second = 400_000
         command = [sys.executable, "-m", "sluice_worker", "download", REPO]
         with process(command, hub.environment(served, tmp_path / "home")) as running:
-            line = running.wait_for(r"downloading (\S+ \S+) of 3\.0 MB \((\d+) %\), (.*)\n")
+            line = running.wait_for(r"downloading (\S+ \S+) of 2\.5 MB \((\d+) %\), (.*)\n")
             assert 5 < int(line[2]) < 100
             rate = re.search(r"([\d.]+) (k|M)B/s, (\d+) s left", line[3])
             assert rate, line[0]
@@ -202,7 +202,7 @@ def test_bytes_that_come_a_second_time_count_as_life(downloads: Downloads) -> No
     run = downloads.start(**FAST_STALL)
     wait_until(lambda: len(downloads.hub.downloads(WEIGHTS)) > 1)
     downloads.hub.faults.cut_after = 0
-    downloads.hub.faults.bytes_per_second = 80_000  # longer than the watchdog's time
+    downloads.hub.faults.bytes_per_second = 120_000  # longer than the watchdog's time
     assert run.wait() == 0, run.text
 
 

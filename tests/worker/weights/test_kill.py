@@ -78,6 +78,7 @@ def test_a_kill_before_any_change_of_the_disk_is_recovered_from(
     step = part
     while True:
         with downloading(tmp_path / str(step), zygote, 120_000) as downloads:
+            (downloads.model / "tokenizer.json").unlink()
             run = downloads.start(patches=(f"die at step {step}",), DOWNLOAD_CONNECTIONS="1")
             status = run.wait()
             downloads.check_published()
@@ -89,4 +90,4 @@ def test_a_kill_before_any_change_of_the_disk_is_recovered_from(
             downloads.succeed()
             asked.look()
         step += 4
-    assert step > 40  # there are some dozens of changes, each of them was tried
+    assert step > 30  # there are some dozens of changes, each of them was tried

@@ -218,6 +218,12 @@ def test_a_process_id_that_was_given_out_again_is_another_process(path: Path) ->
     assert Lease(path).try_acquire()
 
 
+@pytest.mark.parametrize("pid", ["x", None, -1, 0])
+def test_a_process_id_of_nonsense_is_judged_by_its_beats_only(path: Path, pid: object) -> None:
+    claim(path, pid=pid, started="12345")
+    assert not Lease(path).try_acquire()
+
+
 @pytest.mark.parametrize("changes", [{"host": "another"}, {"namespace": "another"}])
 def test_processes_of_other_machines_are_judged_by_their_beats_only(
     path: Path, changes: dict[str, str]

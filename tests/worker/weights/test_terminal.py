@@ -32,10 +32,10 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("columns", [100, 0])  # a container's terminal may not know its width
-def test_a_download_at_a_terminal_draws_a_bar(tmp_path: Path, columns: int) -> None:
+@pytest.mark.parametrize("size", [(24, 100), (0, 0)])  # a container's may not know its own
+def test_a_download_at_a_terminal_draws_a_bar(tmp_path: Path, size: tuple[int, int]) -> None:
     model = write_model(tmp_path / "model", 600_000)
-    with hub.serving({REPO: model}) as served, pseudo_terminal(columns) as (ours, theirs):
+    with hub.serving({REPO: model}) as served, pseudo_terminal(*size) as (ours, theirs):
         served.faults.bytes_per_second = 500_000
         ended = subprocess.Popen(
             [sys.executable, "-m", "sluice_worker", "download", REPO],
@@ -56,9 +56,9 @@ def test_a_download_at_a_terminal_draws_a_bar(tmp_path: Path, columns: int) -> N
 
 
 @contextlib.contextmanager
-def pseudo_terminal(columns: int) -> Iterator[tuple[int, int]]:
+def pseudo_terminal(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     try:
         yield ours, theirs
     finally:

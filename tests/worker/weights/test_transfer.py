@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from sluice_worker.weights import lease as lease_module
 from sluice_worker.weights.cache import RepoCache, stamp_of
+from sluice_worker.weights.download import Download
+from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.hub import Body
 from sluice_worker.weights.hub_file import HubFile
 from sluice_worker.weights.lease import Lease
+from sluice_worker.weights.options import DownloadOptions
 from sluice_worker.weights.transfer import Damaged, PartialTaken, Stopped, Transfer
 
-from tests.worker.weights.downloads import wait_until
+from tests.worker.weights.reports import Remembered
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DATA = bytes(range(200)) * 50
@@ -71,10 +74,14 @@ def test_a_file_is_fetched_verified_and_counted(setup: Setup) -> None:
     assert setup.transfer.hashed.finished
 
 
-def test_what_is_there_counts_as_what_it_is_whatever_was_thought(setup: Setup) -> None:
+@pytest.mark.parametrize("thought", [0, 300, FILE.size])
+@pytest.mark.parametrize("there", [0, 2_000, FILE.size])
+def test_what_is_there_counts_as_what_it_is_whatever_was_thought(
+    setup: Setup, thought: int, there: int
+) -> None:
     """Another partial file than the one that was counted, or a blob that is damaged."""
-    setup.cache.claim_partial(FILE, "other").write_bytes(DATA[:2_000])
-    transfer = setup.new(FILE.size)
+    setup.cache.claim_partial(FILE, "other").write_bytes(DATA[:there])
+    transfer = setup.new(thought)
     transfer.ensure(FILE)
     assert transfer.fetched.progress().bytes_done == FILE.size
     assert transfer.fetched.finished
@@ -164,6 +171,11 @@ def test_a_verified_file_is_neither_hashed_nor_written_down_again(setup: Setup) 
 
 
 def test_hashing_is_life_too(setup: Setup) -> None:
-    wait_until(lambda: setup.transfer.hashed.quiet_seconds > 0.05)
-    setup.transfer.ensure(FILE)
-    assert setup.transfer.hashed.quiet_seconds < setup.transfer.fetched.quiet_seconds + 0.05
+    """A large file that is hashed again can hold up the others for longer than a stall may be."""
+    options = DownloadOptions(stall_seconds=30)
+    download = Download("org/model", None, options, Remembered(), threading.Event())
+    setup.transfer.fetched._moved_at -= 100
+    download._check_stall(setup.transfer)
+    setup.transfer.hashed._moved_at -= 100
+    with pytest.raises(ModelNotUsable, match="has stood still"):
+        download._check_stall(setup.transfer)

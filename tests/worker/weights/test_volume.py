@@ -101,6 +101,13 @@ def test_what_is_there_already_needs_no_room_again(small: Downloads) -> None:
     small.succeed()
 
 
+@pytest.mark.parametrize("small", ["6200k"], indirect=True)
+def test_one_content_with_two_names_needs_its_room_once(small: Downloads) -> None:
+    for name in ("vocab.json", "tokenizer.json"):
+        (small.model / name).write_bytes(bytes(1_500_000))
+    small.succeed()
+
+
 # Read-only
 
 
