@@ -6,12 +6,13 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from sluice.worker.v1 import worker_pb2 as pb
 
-from sluice_worker.engines import EngineNotAvailable, find_engine
+from sluice_worker.engines import EngineModule, EngineNotAvailable, find_engine
 from sluice_worker.engines.base import Engine
 from sluice_worker.lifecycle import Lifecycle, State
 from sluice_worker.progress import Progress
@@ -67,7 +68,7 @@ class Loader:
         try:
             settings = self._settings
             engine_module = find_engine(settings.engine_name)
-            model_dir = find_model(settings, report, self._stop)
+            model_dir = find_model(settings, report, self._stop, self._inspect(engine_module))
             report.state(pb.WORKER_STATE_LOADING)
             tokenizer = TokenizerBundle.read(model_dir)
             with as_safetensors(model_dir, allowed=settings.allow_pickle) as weights_dir:
@@ -75,6 +76,16 @@ class Loader:
             return LoadedModel(engine, tokenizer, self._describe(engine, tokenizer, model_dir))
         finally:
             self._ended.set()
+
+    def _inspect(self, engine_module: EngineModule) -> Callable[[Path], object] | None:
+        """Looks at a model's config while its weights are on their way.
+
+        So what the engine cannot serve is not downloaded, and what it imports is imported already.
+        A model with code of its own cannot be looked at before that is there.
+        """
+        if self._settings.trust_remote_code:
+            return None
+        return partial(engine_module.check_model, self._settings)
 
     def _describe(
         self, engine: Engine, tokenizer: TokenizerBundle, model_dir: Path

@@ -561,3 +561,31 @@ def test_sigterm_ends_it_promptly_and_the_next_one_starts_at_once(tmp_path: Path
         assert ended.returncode == 0, ended.stderr
         assert "another worker" not in ended.stderr
         assert served.sent[WEIGHTS] - before < BIG - 15_000
+
+
+# A branch that moves
+
+
+NEWER = "f" * 40
+
+
+def test_a_newer_commit_that_cannot_be_had_leaves_the_older_copy_in_service(
+    downloads: Downloads,
+) -> None:
+    downloads.succeed()
+    older = (downloads.snapshot / WEIGHTS).read_bytes()
+    downloads.hub.faults.lie_commit = NEWER
+    (downloads.model / WEIGHTS).write_bytes(safetensors(BIG, seed=7))
+    downloads.hub.faults.lie_digest[WEIGHTS] = "a" * 64
+    for _ in range(2):  # the failed try does not make the newer commit the one that is known
+        run = downloads.start()
+        assert run.wait() == 0, run.text
+        assert "an older copy, which is in the cache, is used" in run.text
+        assert run.text.splitlines()[-1] == str(downloads.snapshot)
+        assert (downloads.snapshot / WEIGHTS).read_bytes() == older
+    assert not (downloads.cache / "snapshots" / NEWER / WEIGHTS).exists()
+
+    downloads.hub.faults.lie_digest.clear()
+    run = downloads.start()
+    assert run.wait() == 0, run.text
+    assert run.text.splitlines()[-1] == str(downloads.cache / "snapshots" / NEWER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from importlib.resources import files
 from pathlib import Path
@@ -119,3 +120,16 @@ def test_an_unknown_hub_model_is_one_clear_line_and_status_1(tmp_path: Path) -> 
             assert started.process.wait(30) == 1
             line = started.process.wait_for("failed: .*")[0]
             assert "org/missing" in line
+
+
+def test_a_model_that_the_engine_cannot_serve_is_not_downloaded_to_its_end(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", 3_000_000)
+    config = {**json.loads((DEMO / "config.json").read_text())}
+    config["quantization_config"] = {"quant_method": "gptq"}
+    (model / "config.json").write_text(json.dumps(config))
+    with hub.serving({"org/model": model}) as served:
+        served.faults.bytes_per_second = 50_000
+        with worker("org/model", **hub.environment(served, tmp_path / "cache")) as started:
+            assert started.process.wait(60) == 1
+            started.process.wait_for("failed: .*quantized.*gptq")
+            assert served.sent["model.safetensors"] < 3_000_000

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sluice.worker.v1 import worker_pb2 as pb
@@ -15,7 +16,7 @@ from sluice_worker.progress import Progress, size_text
 from sluice_worker.weights.cache import SPARE_BYTES, RepoCache
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.hub import HubError, HubRepo
-from sluice_worker.weights.hub_file import HubFile
+from sluice_worker.weights.hub_file import HubFile, Listing
 from sluice_worker.weights.integrity import check_whole
 from sluice_worker.weights.lease import Lease, LeaseLost
 from sluice_worker.weights.options import DownloadOptions
@@ -28,6 +29,11 @@ log = logging.getLogger(__name__)
 #: How often progress is told, and the watchdog looks.
 TICK_SECONDS = 0.25
 
+CONFIG = "config.json"
+
+#: Looks at the config files in a directory. Raises ModelNotUsable for what cannot be served.
+Inspect = Callable[[Path], object]
+
 
 class Download:
     """One model's way into the cache."""
@@ -39,13 +45,16 @@ class Download:
         options: DownloadOptions,
         report: LoadReport,
         stop: threading.Event,
+        inspect: Inspect | None = None,
     ) -> None:
+        """``inspect`` may refuse the model by its config, before its weights are fetched."""
         read_seconds = max(1.0, min(10.0, options.stall_seconds / 3))
         self._repo = HubRepo(repo_id, revision, read_seconds)
         self._cache = RepoCache(repo_id)
         self._options = options
         self._report = report
         self._stop = stop
+        self._inspect = inspect
         self._commit = ""
         self._files: list[HubFile] = []
 
@@ -54,15 +63,17 @@ class Download:
 
         Raises ModelNotUsable, and Stopped when ``stop`` is set.
         """
+        resolver = Resolver(self._repo, self._cache, self._options, self._report, self._stop)
         try:
-            listing = Resolver(
-                self._repo, self._cache, self._options, self._report, self._stop
-            ).resolve()
-            self._commit = listing.commit
-            self._files = sorted(listing.files, key=lambda file: file.size)
-            while not (self._verify_stored() if self._all_stored() else self._fetch_missing()):
-                pass
-            self._finish()
+            listing = resolver.resolve()
+            try:
+                self._have(listing)
+            except (HubError, ModelNotUsable) as error:
+                older = resolver.known
+                if older is None or older == listing:
+                    raise
+                log.warning("an older copy, which is in the cache, is used: %s", error)
+                self._have(older)
         except HubError as error:
             raise ModelNotUsable(str(error), error.detail) from error
         except OSError as error:
@@ -72,6 +83,14 @@ class Download:
                 str(error),
             ) from error
         return self._cache.snapshot(self._commit)
+
+    def _have(self, listing: Listing) -> None:
+        """Have a commit's files verified in the cache."""
+        self._commit = listing.commit
+        self._files = sorted(listing.files, key=lambda file: file.size)
+        while not (self._verify_stored() if self._all_stored() else self._fetch_missing()):
+            pass
+        self._finish()
 
     def _all_stored(self) -> bool:
         return all(self._cache.stored(self._commit, file) for file in self._files)
@@ -91,7 +110,6 @@ class Download:
             raise self._repo.offline_error()
         self._check_space()
         self._cache.prepare(self._commit)
-        self._cache.note_commit(self._repo.revision, self._commit)
         lease = Lease(self._cache.lease_path)
         self._report.state(pb.WORKER_STATE_DOWNLOADING)
         while not lease.try_acquire():
@@ -105,11 +123,16 @@ class Download:
             with lease:
                 self._check_space()
                 transfer = self._transfer(lease)
-                self._run(transfer, transfer.ensure, beat=lease.beat)
+                self._run(transfer, partial(self._fetch, transfer), beat=lease.beat)
         except (LeaseLost, PartialTaken):
             log.warning("another process has taken the download over")
             return False
         return True
+
+    def _fetch(self, transfer: Transfer, file: HubFile) -> None:
+        transfer.ensure(file)
+        if file.name == CONFIG and self._inspect:  # one of the first, for it is small
+            self._inspect(self._cache.snapshot(self._commit))
 
     def _bytes_there(self, file: HubFile) -> int:
         stored = self._cache.stored(self._commit, file)
@@ -191,6 +214,7 @@ class Download:
         """All files are verified: check that they make a whole, and write that down last."""
         check_whole(self._cache.snapshot(self._commit))
         try:
+            self._cache.note_commit(self._repo.revision, self._commit)
             self._cache.note_complete(self._commit, self._options.variant, self._files)
         except OSError as error:
             log.info("no record of completion, for the cache cannot be written: %s", error)

@@ -41,6 +41,8 @@ class Resolver:
         self._options = options
         self._report = report
         self._stop = stop
+        #: What an earlier run verified as a whole; perhaps of an older commit.
+        self.known: Listing | None = None
 
     def resolve(self) -> Listing:
         """The commit, with just the files that are needed.
@@ -49,7 +51,7 @@ class Resolver:
         model, Stopped.
         """
         self._report.state(pb.WORKER_STATE_RESOLVING)
-        known = self._complete()
+        known = self.known = self._complete()
         if known is not None and known.commit == self._repo.revision:
             return known  # a commit never changes: there is nothing to ask
         if known is not None and self._repo.offline:
@@ -76,7 +78,6 @@ class Resolver:
         return Listing(listing.commit, tuple(files), gated=listing.gated)
 
     def _complete(self) -> Listing | None:
-        """What an earlier run verified as a whole."""
         commit = self._cache.commit_of(self._repo.revision)
         files = self._cache.complete(commit, self._options.variant) if commit else None
         return Listing(commit, tuple(files)) if commit and files else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -66,17 +67,23 @@ def served_name(settings: Settings) -> str:
     return settings.model_id
 
 
-def find_model(settings: Settings, report: LoadReport, stop: threading.Event) -> Path:
+def find_model(
+    settings: Settings,
+    report: LoadReport,
+    stop: threading.Event,
+    inspect: Callable[[Path], object] | None = None,
+) -> Path:
     """The directory of the model's files, downloaded when it is a hub id.
 
-    Blocking, for hours if need be. Raises ModelNotUsable, and Stopped when ``stop`` is set.
+    Blocking, for hours if need be. ``inspect`` may refuse a model by its config files, before its
+    weights are downloaded. Raises ModelNotUsable, and Stopped when ``stop`` is set.
     """
     source = model_source(settings)
     if isinstance(source, HubModel):
         from sluice_worker.weights.download import Download  # the hub's client imports slowly
 
         options = download_options(settings)
-        return Download(source.repo_id, source.revision, options, report, stop).run()
+        return Download(source.repo_id, source.revision, options, report, stop, inspect).run()
     return local_directory(source, report)
 
 
