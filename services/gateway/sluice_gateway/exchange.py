@@ -44,6 +44,7 @@ class Exchange:
         self.model = model
         self.request_id = request_id
         self._gateway = gateway
+        self._metrics = gateway.metrics.of_model(model.name)
         self._prompts = prompts
         self._arrived = arrived
         self._signal = Signal()
@@ -181,17 +182,16 @@ class Exchange:
         return batch
 
     def _note_first_token(self) -> None:
-        histogram = self._gateway.metrics.time_to_first_token.labels(self.model.name)
-        histogram.observe(time.perf_counter() - self._arrived)
+        self._metrics.time_to_first_token.observe(time.perf_counter() - self._arrived)
 
     def _count_tokens(self) -> None:
-        metrics, name, usage = self._gateway.metrics, self.model.name, self.usage
-        metrics.prompt_tokens.labels(name).inc(usage.prompt_tokens)
-        metrics.generation_tokens.labels(name).inc(usage.completion_tokens)
+        metrics, usage = self._metrics, self.usage
+        metrics.prompt_tokens.inc(usage.prompt_tokens)
+        metrics.generation_tokens.inc(usage.completion_tokens)
 
     def _count_success(self) -> None:
-        metrics, name = self._gateway.metrics, self.model.name
-        metrics.e2e_latency.labels(name).observe(time.perf_counter() - self._arrived)
+        metrics = self._metrics
+        metrics.e2e_latency.observe(time.perf_counter() - self._arrived)
         for choice in self.choices:
             if choice.finish_reason:
-                metrics.success.labels(name, choice.finish_reason).inc()
+                metrics.success[choice.finish_reason].inc()

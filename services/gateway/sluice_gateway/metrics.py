@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,6 +23,9 @@ FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
     *(20, 40, 80, 160, 640, 2560),
 )
+#: As OpenAI has them.
+FINISH_REASONS = ("stop", "length", "tool_calls", "content_filter")
+
 SECONDS_BUCKETS = (
     *(0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60),
     *(120, 240, 480, 960, 1920, 7680),
@@ -44,6 +48,17 @@ class _Workers(Collector):
         return [family]
 
 
+@dataclass(frozen=True, slots=True)
+class ModelMetrics:
+    """What is counted of one model. Finding a metric by its labels costs more than counting."""
+
+    time_to_first_token: Histogram
+    e2e_latency: Histogram
+    prompt_tokens: Counter
+    generation_tokens: Counter
+    success: dict[str, Counter]
+
+
 class GatewayMetrics:
     """What one gateway counts. ``model_name`` is a model served, never a client's text."""
 
@@ -51,21 +66,22 @@ class GatewayMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nothing reads
         self.registry = CollectorRegistry()
         model = ("model_name",)
-        self.time_to_first_token = Histogram(
+        self._models: dict[str, ModelMetrics] = {}
+        self._time_to_first_token = Histogram(
             "sluice_time_to_first_token_seconds",
             "From the request's arrival to its first token.",
             model,
             buckets=FIRST_TOKEN_BUCKETS,
             registry=self.registry,
         )
-        self.e2e_latency = Histogram(
+        self._e2e_latency = Histogram(
             "sluice_e2e_request_latency_seconds",
             "From the request's arrival to its last byte.",
             model,
             buckets=SECONDS_BUCKETS,
             registry=self.registry,
         )
-        self.success = self._counter(
+        self._success = self._counter(
             "sluice_request_success", "Choices that ended well.", (*model, "finished_reason")
         )
         self.http_requests = self._counter(
@@ -74,8 +90,8 @@ class GatewayMetrics:
         self.rejected = self._counter(
             "sluice_requests_rejected", "Requests refused before any token.", ("reason",)
         )
-        self.prompt_tokens = self._counter("sluice_gateway_prompt_tokens", "Prompt tokens.", model)
-        self.generation_tokens = self._counter(
+        self._prompt_tokens = self._counter("sluice_gateway_prompt_tokens", "Prompt tokens.", model)
+        self._generation_tokens = self._counter(
             "sluice_gateway_generation_tokens", "Tokens sent to clients.", model
         )
         self.disconnects = self._counter(
@@ -84,6 +100,19 @@ class GatewayMetrics:
         self.streams_active = Gauge(
             "sluice_streams_active", "Answers under way.", registry=self.registry
         )
+
+    def of_model(self, name: str) -> ModelMetrics:
+        """What is counted of the model ``name``, which is one that is served."""
+        found = self._models.get(name)
+        if found is None:
+            found = self._models[name] = ModelMetrics(
+                self._time_to_first_token.labels(name),
+                self._e2e_latency.labels(name),
+                self._prompt_tokens.labels(name),
+                self._generation_tokens.labels(name),
+                {reason: self._success.labels(name, reason) for reason in FINISH_REASONS},
+            )
+        return found
 
     def _counter(self, name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(name, help_text, labels, registry=self.registry)
