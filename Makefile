@@ -36,10 +36,11 @@ fmt: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix --select I .
 
-lint: $(VENV)/.dev ## Check format, style and the contract
+lint: $(VENV)/.dev ## Check format, style, the contract and the Dockerfiles
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	cd proto && ../$(BIN)/buf lint
+	$(BIN)/hadolint docker/*.Dockerfile
 
 typecheck: $(VENV)/.dev ## Check the types, strictly
 	$(BIN)/mypy services/gateway/sluice_gateway services/worker/sluice_worker scripts demo bench
