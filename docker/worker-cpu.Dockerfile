@@ -1,4 +1,5 @@
-# The CPU worker, with the demo model. PyTorch's CPU build: TORCH_INDEX_URL is where pip finds it.
+# The CPU worker, with the demo model. PyTorch's CPU build is a wheel that pip finds by itself (a mirror's,
+# say), else one from TORCH_INDEX_URL: PyTorch's installation page has the address for CPU builds.
 #   docker build -f docker/worker-cpu.Dockerfile -t sluice-worker-cpu \
 #     --build-arg TORCH_INDEX_URL=... .
 ARG BASE_IMAGE=python:3.11-slim-bookworm
@@ -8,8 +9,11 @@ ARG TORCH_VERSION=2.13.0+cpu
 ARG TORCH_INDEX_URL=
 WORKDIR /src
 RUN python3 -m venv /opt/sluice \
- && /opt/sluice/bin/python -m pip install --no-cache-dir \
-      ${TORCH_INDEX_URL:+--index-url "${TORCH_INDEX_URL}"} "torch==${TORCH_VERSION}"
+ && { /opt/sluice/bin/python -m pip install --no-cache-dir "torch==${TORCH_VERSION}" \
+   || { [ -n "${TORCH_INDEX_URL}" ] && /opt/sluice/bin/python -m pip install --no-cache-dir \
+          --index-url "${TORCH_INDEX_URL}" "torch==${TORCH_VERSION}"; } \
+   || { echo "torch==${TORCH_VERSION} was not found: set TORCH_INDEX_URL to PyTorch's index of" \
+          "CPU builds, whose address is on PyTorch's installation page" >&2; exit 1; }; }
 COPY constraints.txt ./
 COPY proto ./proto
 COPY services/worker ./services/worker

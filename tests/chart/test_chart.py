@@ -77,6 +77,22 @@ def test_it_is_for_kubernetes_1_28_and_newer() -> None:
     assert "default" in CASES
 
 
+def test_helms_test_is_not_asked_for_the_logs_of_a_pod_that_is_gone() -> None:
+    policy = rendered("default").one("Pod")["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert policy == "before-hook-creation,hook-succeeded"
+    assert "--logs" not in rendered("default").notes
+
+
+def test_compose_gives_no_more_rights_than_the_chart() -> None:
+    services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    for name in ("gateway", "worker"):
+        service = services[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["tmpfs"] == ["/tmp"]
+
+
 def smoke_test(**environment: str) -> subprocess.CompletedProcess[str]:
     """Run the container of `helm test` here."""
     (only,) = rendered("default").one("Pod")["spec"]["containers"]

@@ -219,6 +219,7 @@ def test_the_cases_make_every_kind() -> None:
         *("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Pod"),
         *("PersistentVolumeClaim", "Job", "HorizontalPodAutoscaler", "ScaledObject"),
         *("Ingress", "HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule"),
+        "ConfigMap",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -134,26 +135,48 @@ def test_alerts_use_metrics_that_are_exported() -> None:
     assert used <= exported
 
 
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
+    cases = yaml.safe_load((Path(__file__).parent / "alerts_test.yaml").read_text())["tests"]
+    asked = [question for case in cases for question in case["promql_expr_test"]]
+    fired = {
+        re.search('alertname="([^"]+)"', sample["labels"])[1]  # type: ignore[index]
+        for question in asked
+        for sample in question["exp_samples"]
+    }
+    assert fired == {rule["alert"] for group in ALERTS for rule in group["rules"]}
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     tests = Path(__file__).parent / "alerts_test.yaml"
     subprocess.run(["promtool", "test", "rules", str(tests)], check=True)
 
 
-def test_dashboards_are_config_maps_and_there_may_be_none(tmp_path: Path) -> None:
-    assert rendered("everything").all("ConfigMap") == []
+def test_dashboards_are_config_maps_one_each() -> None:
+    files = {path.name: path.read_text() for path in (CHART / "dashboards").glob("*.json")}
+    configs = rendered("everything").all("ConfigMap")
+    assert rendered("default").all("ConfigMap") == []
+    found = {}
+    for config in configs:
+        assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert config["metadata"]["annotations"] == {"grafana_folder": "Sluice"}
+        found |= config["data"]
+    assert {name: json.loads(text) for name, text in found.items()} == {
+        name: json.loads(text) for name, text in files.items()
+    }
+    assert len(configs) == len(files) >= 2
+
+
+def test_a_dashboards_own_templates_are_left_alone(tmp_path: Path) -> None:
     copy = tmp_path / "sluice"
     shutil.copytree(CHART, copy)
-    (copy / "dashboards").mkdir(exist_ok=True)
-    (copy / "dashboards" / "overview.json").write_text('{"title": "{{ model_name }}"}\n')
+    (copy / "dashboards" / "other.json").write_text('{"title": "{{ model_name }}"}\n')
     values = {"monitoring": {"dashboards": {"enabled": True, "namespace": "monitoring"}}}
     with helm_python.Chart.load(copy) as other:
         release = parse(other.render(values, name="sluice", namespace="llm"))
-    config = next(each for each in release.all("ConfigMap") if "overview.json" in each["data"])
-    assert config["data"] == {"overview.json": '{"title": "{{ model_name }}"}'}
+    config = next(each for each in release.all("ConfigMap") if "other.json" in each["data"])
+    assert config["data"] == {"other.json": '{"title": "{{ model_name }}"}'}
     assert config["metadata"]["namespace"] == "monitoring"
-    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert config["metadata"]["annotations"] == {"grafana_folder": "Sluice"}
 
 
 def test_gateways_scale_by_cpu() -> None:
@@ -167,7 +190,7 @@ def test_gateways_scale_by_cpu() -> None:
 @pytest.mark.parametrize("case", ["default", "private-model"])
 def test_the_notes_tell_what_to_type(case: str) -> None:
     notes = rendered(case).notes
-    assert "helm -n llm test sluice --logs" in notes
+    assert "helm -n llm test sluice\n" in notes
     assert ("authorization: Bearer" in notes) is (case == "private-model")
     assert ("Everybody" in notes) is (case == "default")
     assert '-d \'{"messages":[{"role":"user","content":"Say hello"}],"stream":true}\'' in notes

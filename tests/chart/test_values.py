@@ -40,6 +40,11 @@ def model(**options: Any) -> Values:
         (model(setings={}), ["m", "setings"]),
         (model(settings={"batchMax": 0}), ["settings", "batchMax"]),
         (model(settings={"dtype": "int8"}), ["settings", "dtype"]),
+        # As Kubernetes writes amounts, and not the services.
+        (model(settings={"kvCacheBytes": "2Gi"}), ["settings", "kvCacheBytes"]),
+        (model(settings={"kvCacheBytes": 0}), ["settings", "kvCacheBytes"]),
+        (model(settings={"kvCacheBytes": "0GiB"}), ["settings", "kvCacheBytes"]),
+        ({"bindAddress": "::"}, ["bindAddress"]),
         (model(cache={"type": "nfs"}), ["cache", "type"]),
         (model(cache={"accessModes": []}), ["cache", "accessModes"]),
         (model(hfToken={"value": "hf_abc"}), ["hfToken", "value"]),
@@ -49,6 +54,7 @@ def model(**options: Any) -> Values:
         ({"monitoring": {"podMonitor": {"interval": "often"}}}, ["podMonitor", "interval"]),
         # What contradicts itself.
         (model(settings={"tpSize": 2}), ["models.m.settings.tpSize", "cuda"]),
+        (model(device="cuda", settings={"engine": "hf"}), ["models.m.settings.engine", "cpu"]),
         (model(cache={"type": "existingClaim"}), ["models.m.cache.claimName"]),
         (model(cache={"claimName": "c"}), ["models.m.cache.claimName", "existingClaim"]),
         (model(download={"enabled": True}), ["models.m.download.enabled", "emptyDir"]),
@@ -70,9 +76,25 @@ def model(**options: Any) -> Values:
             ["models.m.extraEnv", "BATCH_MAX"],
         ),
         (
+            model(extraEnv=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+            ["models.m.extraEnv", "A is there twice"],
+        ),
+        # Nulls that take out what a manifest needs.
+        ({"gateway": {"replicas": None}}, ["gateway", "replicas"]),
+        ({"gateway": {"settings": {"drainSeconds": None}}}, ["settings", "drainSeconds"]),
+        ({"gateway": {"podSecurityContext": None}}, ["gateway", "podSecurityContext"]),
+        ({"bindAddress": None}, ["bindAddress"]),
+        ({"commonLabels": None}, ["commonLabels"]),
+        ({"modelDefaults": {"all": {"replicas": None}}}, ["modelDefaults", "replicas"]),
+        (
+            {"modelDefaults": {"all": {"settings": {"drainSeconds": None}}}},
+            ["modelDefaults/all/settings", "drainSeconds"],
+        ),
+        (
             {"gateway": {"extraEnv": [{"name": "WORKER_ADDRESSES", "value": "x:1"}]}},
             ["gateway.extraEnv", "WORKER_ADDRESSES"],
         ),
+        ({"gateway": {"extraWorkerAddresses": ["host:65536"]}}, ["extraWorkerAddresses"]),
         ({"gateway": {"image": {"repository": ""}}}, ["image.repository"]),
         ({"fullnameOverride": "1st"}, ["fullnameOverride"]),
         ({"models": {"demo": {"enabled": False}}}, ["models", "extraWorkerAddresses"]),
@@ -93,6 +115,18 @@ def test_a_wrong_value_is_refused_by_name(values: Values, words: list[str]) -> N
         validated(values)
     for word in words:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("amount", ["2GiB", "0.5 GiB", "2G", "512MB", 1024, ""])
+def test_amounts_that_the_services_read_are_taken(amount: str | int) -> None:
+    validated(model(settings={"kvCacheBytes": amount}))
+
+
+@pytest.mark.parametrize("name", ["1st", "my.release"])
+def test_a_release_whose_services_could_have_no_name_is_refused(name: str) -> None:
+    with pytest.raises(helm_python.HelmError, match="fullnameOverride"):
+        render(name=name)
+    render({"fullnameOverride": "mine"}, name=name)
 
 
 def validated(values: Values) -> None:
@@ -136,7 +170,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
             for part in node["$ref"].removeprefix("#/").split("/"):
                 target = target[part]
             node = target
-        return node
+        return resolve(node["allOf"][0]) if "allOf" in node else node
 
     def compare(values: dict[str, Any], node: dict[str, Any], path: str) -> None:
         properties = resolve(node).get("properties")

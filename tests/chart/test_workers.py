@@ -320,6 +320,32 @@ def test_spread_constraints_get_the_pods_own_labels() -> None:
         assert constraint["labelSelector"] == each["spec"]["selector"]
 
 
+def test_a_spread_constraint_with_a_selector_of_its_own_keeps_it() -> None:
+    selector = {"matchLabels": {"app.kubernetes.io/component": "worker"}}
+    own = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": selector,
+    }
+    worker = one_model(topologySpreadConstraints=[own]).worker("m")
+    assert pod_spec(worker)["topologySpreadConstraints"] == [own]
+
+
+def test_a_claim_for_a_volume_made_by_hand_asks_for_no_class() -> None:
+    claim = one_model(cache={"type": "pvc", "storageClassName": "-"}).one("PersistentVolumeClaim")
+    assert claim["spec"]["storageClassName"] == ""
+
+
+def test_names_that_look_like_numbers_stay_names() -> None:
+    claim = one_model(cache={"type": "pvc", "storageClassName": "1"}).one("PersistentVolumeClaim")
+    assert claim["spec"]["storageClassName"] == "1"
+    ingress = {"enabled": True, "className": "1", "hosts": ["a.example"], "paths": ["/a: b"]}
+    found = render({"ingress": ingress}).one("Ingress")["spec"]
+    assert found["ingressClassName"] == "1"
+    assert found["rules"][0]["http"]["paths"][0]["path"] == "/a: b"
+
+
 def test_labels_of_users_never_displace_those_that_select() -> None:
     release = rendered("everything")
     for each in release.all("Deployment"):

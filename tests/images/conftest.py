@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,13 @@ class Container:
         ended = subprocess.run(command, check=False, capture_output=True, text=True)
         return ended.stdout + ended.stderr
 
+    def exec(self, *command: str) -> bool:
+        """Run a command in it; whether it ended well."""
+        ended = subprocess.run(
+            [*_PODMAN, "exec", self.name, *command], check=False, capture_output=True
+        )
+        return ended.returncode == 0
+
     def stop(self, seconds: int = 30) -> int:
         """SIGTERM, then SIGKILL after ``seconds``. The exit status; 137 if it was killed."""
         podman("stop", "--time", str(seconds), self.name)
@@ -79,15 +86,23 @@ class Container:
 
 
 @contextlib.contextmanager
-def running(name: str, *options: str, arguments: tuple[str, ...] = ()) -> Iterator[Container]:
-    """A container of an image, under the chart's security context, on the host's network."""
-    container = Container(f"sluice-test-{uuid.uuid4().hex[:8]}")
-    command = ("run", "-d", "--name", container.name, "--network", "host", *_LIMITS, *HARDENED)
-    podman(*command, *options, image(name), *arguments)
+def container(name: str, *options: str, arguments: tuple[str, ...] = ()) -> Iterator[Container]:
+    """A container of an image, with nothing but these options."""
+    started = Container(f"sluice-test-{uuid.uuid4().hex[:8]}")
+    command = ("run", "-d", "--name", started.name, *_LIMITS)
+    podman(*command, *options, name, *arguments)
     try:
-        yield container
+        yield started
     finally:
-        podman("rm", "-f", container.name)
+        podman("rm", "-f", started.name)
+
+
+@contextlib.contextmanager
+def running(name: str, *options: str, arguments: tuple[str, ...] = ()) -> Iterator[Container]:
+    """One of ours, under the chart's security context, on the host's network."""
+    with_all = ("--network", "host", *HARDENED, *options)
+    with container(image(name), *with_all, arguments=arguments) as started:
+        yield started
 
 
 def environment(**settings: str) -> list[str]:
@@ -114,6 +129,14 @@ def stack(*worker_options: str, **worker_settings: str) -> Iterator[Stack]:
         running("gateway", *front) as gateway,
     ):
         yield Stack(worker, gateway, f"http://{http}")
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until a condition holds; a minute is what an installation may take."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.1)
 
 
 def wait_ready(started: Stack, seconds: float = 120) -> None:

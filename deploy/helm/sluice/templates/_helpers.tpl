@@ -6,6 +6,9 @@
 {{- else -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $full) -}}
+{{- fail (printf "the names of Services begin with a letter and have no dots, and %s would be part of them: set fullnameOverride" $full) -}}
+{{- end -}}
 {{- $full | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
@@ -88,7 +91,12 @@ for tokens in plain sight. Takes (list variables path-of-the-value the-chart's-o
 {{- define "sluice.extraEnv" -}}
 {{- $path := index . 1 -}}
 {{- $own := index . 2 -}}
+{{- $seen := list -}}
 {{- range index . 0 }}
+{{- if has .name $seen }}
+{{- fail (printf "%s: %s is there twice" $path .name) }}
+{{- end }}
+{{- $seen = append $seen .name }}
 {{- if contains (printf "- name: %s\n" .name) $own }}
 {{- fail (printf "%s: the chart sets %s itself; use the value that stands for it" $path .name) }}
 {{- end }}
@@ -132,7 +140,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- with .options.topologySpreadConstraints }}
 topologySpreadConstraints:
 {{- range . }}
-  - {{- merge (deepCopy .) (dict "labelSelector" (dict "matchLabels" $selector)) | toYaml | nindent 4 }}
+  - {{- hasKey . "labelSelector" | ternary . (merge (deepCopy .) (dict "labelSelector" (dict "matchLabels" $selector))) | toYaml | nindent 4 }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -37,6 +37,9 @@ device, else all. What follows from them is added: key, fullname, kind (demo, hu
 {{- if and (gt (int .settings.tpSize) 1) (ne .device "cuda") -}}
 {{- fail (printf "%s.settings.tpSize is %d: that needs device cuda" .path (int .settings.tpSize)) -}}
 {{- end -}}
+{{- if and (eq (toString .settings.engine) "hf") (eq .device "cuda") -}}
+{{- fail (printf "%s.settings.engine is hf: that needs device cpu" .path) -}}
+{{- end -}}
 {{- if and (eq .cache.type "existingClaim") (not .cache.claimName) -}}
 {{- fail (printf "%s.cache.claimName is empty: cache.type existingClaim needs the claim's name" .path) -}}
 {{- end -}}

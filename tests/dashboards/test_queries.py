@@ -1,0 +1,293 @@
+"""Every query of every panel, asked of a real Prometheus that scraped live services under load."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import hub
+from tests.conftest import write_fake_model
+from tests.dashboards.boards import DASHBOARDS, QUERIES, Query
+from tests.processes import Gateway, Worker, gateway, process, worker
+from tests.sse import chat
+
+LOAD_SECONDS = 7.0
+MODEL = "fake-model"
+DOWNLOADED = "org/downloaded"
+MODEL_LABEL = "model_name"
+
+#: Queries that have data, but none above 0 here, and why.
+ALWAYS_ZERO = {"worker: Tokens B": "the fake engine computes no prompts"}
+
+#: Metrics that are on no panel, and why.
+NOT_SHOWN: dict[str, str] = {}
+
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("prometheus") is None,
+        reason="prometheus is not installed (Debian has it as the package of that name)",
+    ),
+    pytest.mark.xdist_group("dashboards"),
+]
+
+OF_MODELS = [query for query in QUERIES if f"${MODEL_LABEL}" in query.expr]
+
+every_query = pytest.mark.parametrize("query", QUERIES, ids=str)
+
+
+@dataclass
+class Prometheus:
+    """A Prometheus with labels of its own on all that it scrapes."""
+
+    url: str
+    labels: dict[str, str]
+
+    def ask(self, path: str, **parameters: Any) -> Any:
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters)
+        body = answer.json()
+        assert body["status"] == "success", body
+        assert not body.get("warnings"), body
+        return body["data"]
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, targets: list[str], **labels: str) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes ``targets`` every second."""
+    folder.mkdir()
+    static = [{"targets": targets, "labels": labels}]
+    config = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{"job_name": "sluice", "static_configs": static}],
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    command = [
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--web.listen-address=127.0.0.1:0",
+    ]
+    with process(command, {}) as running:
+        port = running.wait_for(r"Listening on.* address=127\.0\.0\.1:(\d+)")[1]
+        running.wait_for("ready to receive web requests")
+        yield Prometheus(f"http://127.0.0.1:{port}", labels)
+
+
+@dataclass
+class Observed:
+    """What the services did, as two Prometheis saw it: with and without Kubernetes' labels."""
+
+    gateway: Gateway
+    workers: tuple[Worker, Worker]
+    plain: Prometheus
+    kubernetes: Prometheus
+    began: float
+    ended: float
+
+    def values(self, source: Prometheus, expr: str) -> list[tuple[dict[str, str], list[float]]]:
+        """The series that a graph of the load would have: labels and finite values."""
+        span = {"start": self.began, "end": self.ended, "step": "1s"}
+        result = source.ask("query_range", query=expr, **span)["result"]
+        found = [
+            (series["metric"], [float(value) for _, value in series["values"]]) for series in result
+        ]
+        return [(labels, [one for one in each if math.isfinite(one)]) for labels, each in found]
+
+    def instant(self, source: Prometheus, expr: str) -> list[float]:
+        """The numbers that a stat would have in the middle of the load's last second."""
+        result = source.ask("query", query=expr, time=self.ended - 0.5)["result"]
+        return [float(series["value"][1]) for series in result]
+
+
+@pytest.fixture(scope="module")
+def observed(fake_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    fake = {"ENGINE": "fake", "BATCH_MAX": "4", "FAKE_STEP_MS": "5", "FAKE_PREFILL_MS": "20"}
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(hub.serving({DOWNLOADED: to_download(folder / "model")}))
+        cache = hub.environment(served, folder / "cache")
+        workers = (
+            stack.enter_context(worker(fake_model_dir, **fake)),
+            stack.enter_context(worker(DOWNLOADED, **fake, **cache)),
+        )
+        front = stack.enter_context(gateway(*(each.address for each in workers), wait=False))
+        front.wait_ready(models=2)
+        urls = [front.url, *(each.metrics_url for each in workers)]
+        targets = [httpx.URL(url).netloc.decode() for url in urls]
+        in_cluster = {"namespace": "llm", "pod": "some-pod"}
+        plain = stack.enter_context(prometheus(folder / "plain", targets))
+        kubernetes = stack.enter_context(prometheus(folder / "in-k8s", targets, **in_cluster))
+        for each in (plain, kubernetes):
+            wait_until_scraping(each, len(targets))
+        began = time.time()
+        put_load_on(front.url)
+        yield Observed(front, workers, plain, kubernetes, began, time.time())
+
+
+def to_download(folder: Path) -> Path:
+    """A model that the hub's client takes, with weights of nothing."""
+    write_fake_model(folder)
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return folder
+
+
+def wait_until_scraping(source: Prometheus, targets: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        result = source.ask("query", query="sum(up)")["result"]
+        if result and float(result[0]["value"][1]) == targets:
+            return
+        assert time.monotonic() < deadline, source.ask("targets")
+        time.sleep(0.1)
+
+
+def put_load_on(url: str) -> None:
+    """All that can happen to requests, over and over and at once."""
+    deadline = time.monotonic() + LOAD_SECONDS
+
+    def repeat(deed: Callable[[httpx.Client], None], client: httpx.Client) -> None:
+        while time.monotonic() < deadline:
+            deed(client)
+            time.sleep(0.02)
+
+    deeds = [answer_many, answer_many, answer, fail, refuse, leave]
+    with (
+        httpx.Client(base_url=f"{url}/v1/chat", timeout=30) as client,
+        ThreadPoolExecutor(len(deeds)) as pool,
+    ):
+        for each in [pool.submit(repeat, deed, client) for deed in deeds]:
+            each.result()
+
+
+def answer_many(client: httpx.Client) -> None:
+    """More rows than one batch has places, so that some wait."""
+    body = chat(model=MODEL, max_tokens=40, n=8)
+    assert client.post("/completions", json=body).status_code == 200
+
+
+def answer(client: httpx.Client) -> None:
+    body = chat(model=DOWNLOADED, max_tokens=20, stream=True)
+    answered = client.post("/completions", json=body)
+    assert answered.text.endswith("data: [DONE]\n\n")
+
+
+def fail(client: httpx.Client) -> None:
+    body = chat('fake:{"tokens": 3, "end": "error"}', model=DOWNLOADED, max_tokens=8)
+    assert client.post("/completions", json=body).status_code == 500
+
+
+def refuse(client: httpx.Client) -> None:
+    assert client.post("/completions", json=chat(model="no-such-model")).status_code == 404
+
+
+def leave(client: httpx.Client) -> None:
+    body = chat(model=DOWNLOADED, max_tokens=4000, stream=True)
+    with client.stream("POST", "/completions", json=body) as response:
+        assert next(response.iter_lines())
+
+
+@every_query
+def test_it_shows_data_outside_of_kubernetes(observed: Observed, query: Query) -> None:
+    expr = query.with_variables(namespace=".*", model_name=".*")
+    check(observed, observed.plain, query, expr, but_for=frozenset({"pod"}))
+
+
+@every_query
+def test_it_shows_data_of_a_namespace_and_chosen_models(observed: Observed, query: Query) -> None:
+    expr = query.with_variables(namespace="llm", model_name=f"({MODEL}|{DOWNLOADED})")
+    check(observed, observed.kubernetes, query, expr)
+
+
+def check(
+    observed: Observed,
+    source: Prometheus,
+    query: Query,
+    expr: str,
+    but_for: frozenset[str] = frozenset(),
+) -> None:
+    series = observed.values(source, expr)
+    values = [value for _, each in series for value in each]
+    assert values, f"no data: {expr}"
+    assert any(values) is (str(query) not in ALWAYS_ZERO), expr
+    for labels, _ in series:
+        assert query.legend_labels - but_for <= set(labels), f"{query.legend} has no such label"
+    assert len({legend(query, labels) for labels, _ in series}) == len(series), "a legend twice"
+    if query.instant:
+        assert all(math.isfinite(value) for value in observed.instant(source, expr)), expr
+        assert observed.instant(source, expr), expr
+
+
+def legend(query: Query, labels: dict[str, str]) -> str:
+    return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), query.legend)
+
+
+@every_query
+def test_it_shows_nothing_of_other_namespaces(observed: Observed, query: Query) -> None:
+    expr = query.with_variables(namespace="elsewhere", model_name=".*")
+    for _, values in observed.values(observed.kubernetes, expr):
+        assert not any(values), expr
+
+
+@pytest.mark.parametrize("query", OF_MODELS, ids=str)
+def test_it_shows_nothing_of_models_that_were_not_chosen(observed: Observed, query: Query) -> None:
+    expr = query.with_variables(namespace=".*", model_name="other")
+    for _, values in observed.values(observed.plain, expr):
+        assert not any(values), expr
+
+
+def test_only_metrics_without_a_model_are_shown_of_all_models(observed: Observed) -> None:
+    names = {name for query in QUERIES if query not in OF_MODELS for name in query.series}
+    assert names
+    for name in names:
+        assert not [
+            labels for labels, _ in observed.values(observed.plain, name) if MODEL_LABEL in labels
+        ]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_the_variables_offer_what_there_is(observed: Observed, name: str) -> None:
+    def offered(source: Prometheus, variable: str) -> list[str]:
+        told = next(
+            each for each in DASHBOARDS[name]["templating"]["list"] if each["name"] == variable
+        )
+        found = re.fullmatch(r"label_values\((.+), (\w+)\)", told["query"]["query"])
+        assert found
+        assert told["definition"] == told["query"]["query"]
+        match = found[1].replace("$namespace", ".*")
+        values: list[str] = source.ask(f"label/{found[2]}/values", **{"match[]": match})
+        return values
+
+    assert offered(observed.plain, "namespace") == []
+    assert offered(observed.kubernetes, "namespace") == ["llm"]
+    for source in (observed.plain, observed.kubernetes):
+        assert offered(source, "model_name") == [MODEL, DOWNLOADED]
+
+
+def test_every_metric_is_on_a_panel_or_excused(observed: Observed) -> None:
+    texts = [httpx.get(f"{observed.gateway.url}/metrics").text]
+    texts += [each.metrics() for each in observed.workers]
+    exported = {
+        family.name
+        for text in texts
+        for family in text_string_to_metric_families(text)
+        if family.name.startswith("sluice_")
+    }
+    shown = {metric for query in QUERIES for metric in query.metrics}
+    assert len(exported) > 20
+    missing = exported - shown - set(NOT_SHOWN)
+    assert not missing, f"put them on a panel, or into NOT_SHOWN with the reason: {missing}"
+    assert shown <= exported, f"no service exports {shown - exported}"
+    assert set(NOT_SHOWN) <= exported - shown, "NOT_SHOWN has what is shown or not exported"
+    assert all(NOT_SHOWN.values())
