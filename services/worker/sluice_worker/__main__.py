@@ -10,6 +10,7 @@ import sys
 from sluice_worker.engines import EngineNotAvailable, check_engine
 from sluice_worker.server import AddressInUse, WorkerServer
 from sluice_worker.settings import Settings, SettingsError, read_settings
+from sluice_worker.threads import end_process
 
 
 def main() -> int:
@@ -69,4 +70,4 @@ async def _run(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -53,7 +53,10 @@ class Loader:
             raise LoadFailed(str(error)) from error
         except (EngineNotAvailable, TokenizerMissing) as error:
             raise LoadFailed(str(error)) from error
-        except Exception as error:  # whatever a model can do wrong ends here, and is told
+        except asyncio.CancelledError:
+            raise
+        # Whatever a model can do wrong ends here, and is told; a panic in Rust is no Exception.
+        except BaseException as error:
             log.exception("loading %s failed", self._settings.model_id)
             kind = type(error).__name__
             reason = f"loading {self._model_name} failed ({kind}); the worker's log says more"

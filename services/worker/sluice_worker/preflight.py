@@ -17,6 +17,7 @@ from sluice_worker.settings import Settings
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.hub_file import HubFile
 from sluice_worker.weights.integrity import check_whole, digest_of
+from sluice_worker.weights.selection import weight_names
 from sluice_worker.weights.source import HubModel, LocalModel, model_source
 
 #: What a worker needs beside the weights: Python, PyTorch and its buffers. Measured: 0.6 GB.
@@ -27,7 +28,7 @@ KV_BYTES = 100_000_000
 
 _CONFIG_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
 _CONVERTIBLE = ("vocab.json", "vocab.txt", "tokenizer.model")
-_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_TEMPLATES = ("chat_template.jinja",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,11 @@ class _Model:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(
-            size for name, size in self.files.items() if name.endswith((".safetensors", ".bin"))
-        )
+        """Of one layout: a directory may hold the same weights in several."""
+        try:
+            return sum(self.files[name] for name in weight_names(self.files, pickle=True))
+        except ModelNotUsable:
+            return 0
 
     def json(self, name: str) -> dict[str, Any]:
         """The object in a file, empty if there is no file. Raises ModelNotUsable."""
@@ -105,14 +108,26 @@ def _look_local(
     source: LocalModel, settings: Settings, folder: Path, found: list[_Model]
 ) -> Iterator[Finding]:
     path = source.path
-    if not (path / "config.json").is_file():
-        yield Finding("model", "FAIL", f"{path}: there is no directory with a config.json")
+    files = _guarded("model", partial(_model_files, path))
+    if isinstance(files, Finding):
+        yield files
         return
-    files = _sizes(path)
     yield Finding("model", "ok", f"{path}: {_amount(files)}")
-    whole = _guarded("files", lambda: check_whole(path))
-    yield whole or Finding("files", "ok", "no weight file is missing or cut short")
+
+    def look() -> None:
+        weight_names(files, pickle=settings.allow_pickle)
+        check_whole(path)
+
+    yield _guarded("files", look) or Finding(
+        "files", "ok", "no weight file is missing or cut short"
+    )
     found.append(_Model(files, path))
+
+
+def _model_files(path: Path) -> dict[str, int]:
+    if not (path / "config.json").is_file():
+        raise ModelNotUsable(f"{path}: there is no directory with a config.json")
+    return _sizes(path)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

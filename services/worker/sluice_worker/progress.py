@@ -16,6 +16,9 @@ SAMPLE_SECONDS = 0.25
 #: Before so many seconds a rate says nothing of the time left.
 ETA_AFTER_SECONDS = 1.0
 
+#: What would take longer is not on its way at all; the contract's field has 32 bits, too.
+ETA_MAX_SECONDS = 365 * 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -100,6 +103,6 @@ class Meter:
             span = now - began
             rate = (self._done - done_then) / max(span, SAMPLE_SECONDS)
             left = max(0, self._total - self._done)
-            known = rate > 0 and span >= ETA_AFTER_SECONDS
+            known = left <= rate * ETA_MAX_SECONDS and rate > 0 and span >= ETA_AFTER_SECONDS
             eta = math.ceil(left / rate) if known else None
             return Progress(self._done, self._total, max(0, round(rate)), eta, self._file)

@@ -145,10 +145,14 @@ class WorkerServer:
             self._lifecycle.to(pb.WORKER_STATE_FAILED, str(failure))
             return
         self._engine = model.engine
-        model.engine.start(
-            emit=partial(from_thread, loop, self._service.deliver),
-            fail=partial(from_thread, loop, self._engine_died),
-        )
+        try:
+            model.engine.start(
+                emit=partial(from_thread, loop, self._service.deliver),
+                fail=partial(from_thread, loop, self._engine_died),
+            )
+        except RuntimeError as error:  # there may be no thread left for it
+            self._engine_died(error)
+            return
         self._service.serve(model)
         await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
         self._lifecycle.to(pb.WORKER_STATE_READY)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -35,3 +38,15 @@ def from_thread(
     """Call on the loop; a loop that is closed already has nobody to tell."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(callback, argument)
+
+
+def end_process(status: int) -> NoReturn:
+    """End at once, with ``status``, whatever threads are doing.
+
+    The interpreter's own end unwinds a daemon thread as it comes back from C++: one that is
+    loading or computing in PyTorch then aborts the process, which looks like a crash.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)

@@ -79,6 +79,23 @@ def test_what_cannot_be_served_is_refused_with_its_cause(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("config", ["{", "[]", '{"auto_map": {"AutoConfig": "x.Y"}}'])
+def test_a_refusal_is_one_line_that_names_no_path(copy: Any, config: str) -> None:
+    path = copy()
+    (path / "config.json").write_text(config)
+    with pytest.raises(ModelLoadError, match="transformers cannot read") as caught:
+        load_from(path)
+    assert path.name in str(caught.value) or "config.json" in str(caught.value)
+    assert str(path.parent) not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_paths_in_a_refusal_only_the_last_names_stay() -> None:
+    cause = "use org/name, 9 tokens/s and https://hub/models/name"
+    assert str(ModelLoadError(cause)) == cause
+    assert str(ModelLoadError("no '/a/b c/d.json',\nno /e.")) == "no 'b c/d.json', no e."
+
+
 def test_damaged_and_missing_weights_are_refused(copy: Any) -> None:
     path = copy()
     weights = path / "model.safetensors"

@@ -220,3 +220,10 @@ def test_a_file_system_that_cannot_sync_directories_will_do(
 
     monkeypatch.setattr(module, "_sync", files_only)
     assert publish(cache).read_bytes() == DATA
+
+
+def test_a_damaged_note_of_a_branch_is_as_none(cache: RepoCache) -> None:
+    (cache.root / "refs" / "main").write_bytes(b"\xff\xfe\x00")
+    assert cache.commit_of("main") is None
+    cache.note_commit("main", COMMIT)
+    assert cache.commit_of("main") == COMMIT

@@ -177,6 +177,27 @@ def test_a_weight_file_that_cannot_be_read_fails_and_does_not_crash(tmp_path: Pa
     assert of(model)["files"].verdict == "FAIL"
 
 
+def test_a_directory_without_weights_that_would_be_loaded_fails(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", 5_000)
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    assert "ALLOW_PICKLE" in of(model)["files"].text
+    assert of(model, allow_pickle=True)["files"].verdict == "ok"
+    (model / "pytorch_model.bin").unlink()
+    assert of(model)["files"].verdict == "FAIL"
+
+
+def test_weights_in_several_layouts_are_counted_once(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", 5_000)
+    once = of(model)["memory"].text.split(",")[0]
+    for name in ("pytorch_model.bin", "consolidated.safetensors"):
+        with (model / name).open("wb") as file:
+            file.truncate(10_000_000_000)
+    files = {path.name: path.stat().st_size for path in model.iterdir()}
+    assert preflight._Model(files, model).weight_bytes < 10_000
+    (model / "consolidated.safetensors").unlink()
+    assert of(model)["memory"].text.split(",")[0] == once
+
+
 def test_a_model_without_a_tokenizer_fails(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", 5_000)
     (model / "tokenizer.json").unlink()
@@ -189,6 +210,14 @@ def test_a_template_in_the_tokenizers_config_counts(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", 5_000)
     config = {"chat_template": "{{ messages }}"}
     (model / "tokenizer_config.json").write_text(json.dumps(config))
+    assert of(model)["chat template"].verdict == "ok"
+
+
+def test_a_template_that_gateways_do_not_get_does_not_count(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", 5_000)
+    (model / "chat_template.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert of(model)["chat template"].verdict == "warn"
+    (model / "chat_template.jinja").write_text("{{ messages }}")
     assert of(model)["chat template"].verdict == "ok"
 
 

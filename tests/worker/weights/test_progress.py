@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sluice.worker.v1 import worker_pb2 as pb
 from sluice_worker.progress import Meter, Progress, size_text
 
 
@@ -46,6 +47,16 @@ def test_a_rate_of_long_ago_is_forgotten() -> None:
     steady(meter, clock, 20, 10_000_000)
     steady(meter, clock, 12, 1_000_000)
     assert meter.progress().bytes_per_second == pytest.approx(1e6, rel=0.1)
+
+
+def test_a_time_left_beyond_all_bounds_is_not_known() -> None:
+    clock = Clock()
+    meter = Meter(10**12, clock=clock)
+    clock.now += 9
+    meter.add(1)
+    progress = meter.progress()
+    assert progress.eta_seconds is None
+    pb.Status(eta_seconds=progress.eta_seconds)  # has 32 bits for it
 
 
 def test_a_stall_shows_as_a_rate_that_falls_and_no_time_left_without_a_rate() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sluice_worker.preflight import check
 from sluice_worker.settings import Settings
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.source import find_model, served_name
@@ -56,8 +57,17 @@ def test_a_mounted_path_does_not_lead_out(model_id: str, tmp_path: Path) -> None
         found(model_id=model_id, models_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("model_id", ["/nowhere", "./nowhere", "not an id", "a/b/c"])
+@pytest.mark.parametrize(
+    "model_id",
+    [
+        *("/nowhere", "./nowhere", "not an id", "a/b/c"),
+        *("~nobody-of-that-name/model", "x" * 300, "/" + "x" * 300),  # no home, and no file's name
+        *("org/..", "org/a--b", "org/" + "x" * 100, "org/model.git"),  # no ids, by the hub's rules
+    ],
+)
 def test_what_is_no_model_is_refused_by_its_name(model_id: str) -> None:
+    assert served_name(Settings(model_id=model_id))
+    assert {finding.verdict for finding in check(Settings(model_id=model_id))} == {"FAIL"}
     with pytest.raises(ModelNotUsable) as caught:
         found(model_id=model_id)
     assert Path(model_id).name in str(caught.value)

@@ -119,6 +119,19 @@ def test_a_complete_cache_on_a_read_only_volume_is_used(small: Downloads) -> Non
     assert small.hub.sent[WEIGHTS] == BIG
 
 
+def test_a_complete_cache_on_a_read_only_volume_serves_when_the_branch_has_moved(
+    small: Downloads,
+) -> None:
+    small.succeed()
+    make_read_only(small.home)
+    small.hub.faults.lie_commit = "f" * 40
+    (small.model / "config.json").write_text('{"newer": true}')
+    run = small.start()
+    assert run.wait() == 0, run.text
+    assert "an older copy, which is in the cache, is used" in run.text
+    assert run.text.splitlines()[-1] == str(small.snapshot)
+
+
 def test_an_incomplete_cache_on_a_read_only_volume_is_one_line(small: Downloads) -> None:
     small.hub.faults.stall_after = 100_000
     small.fail(DOWNLOAD_STALL_SECONDS="1")

@@ -64,7 +64,7 @@ class RepoCache:
         if _COMMIT.fullmatch(revision):
             return revision
         path = self.root / "refs" / revision
-        commit = path.read_text().strip() if path.is_file() else ""
+        commit = path.read_text(errors="replace").strip() if path.is_file() else ""
         return commit if _COMMIT.fullmatch(commit) else None
 
     def note_commit(self, revision: str, commit: str) -> None:

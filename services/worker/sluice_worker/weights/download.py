@@ -68,7 +68,7 @@ class Download:
             listing = resolver.resolve()
             try:
                 self._have(listing)
-            except (HubError, ModelNotUsable) as error:
+            except (HubError, ModelNotUsable, OSError) as error:
                 older = resolver.known
                 if older is None or older == listing:
                     raise

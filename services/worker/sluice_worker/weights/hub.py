@@ -41,14 +41,19 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
+#: In an address: name and password, and the query, which signs what a hub's store hands out.
+_USER = re.compile(r"(?<=://)[^/\s@]*@")
+_QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
+
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class HubError(Exception):
     """The hub did not give what was asked for.
 
-    The message is one line fit for clients; ``detail`` is for the log. ``may_pass``: asking
-    again can help; ``retry_after``: the seconds that the hub asks to wait.
+    The message is one line fit for clients; ``detail`` is for the log, and has no secrets that
+    addresses hold. ``may_pass``: asking again can help; ``retry_after``: the seconds that the hub
+    asks to wait.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class HubError(Exception):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.detail = detail
+        self.detail = _QUERY.sub(r"\1", _USER.sub("", detail))
         self.may_pass = may_pass
         self.retry_after = retry_after
 

@@ -34,13 +34,14 @@ def select(files: Iterable[HubFile], *, pickle: bool, code: bool) -> list[HubFil
     if "config.json" not in by_name:
         raise ModelNotUsable("the repository has no config.json, so it holds no model to serve")
     chosen = [name for name in by_name if _SMALL.fullmatch(name)]
-    chosen += _weights(by_name, pickle=pickle)
+    chosen += weight_names(by_name, pickle=pickle)
     if code:
         chosen += [name for name in by_name if name.endswith(".py")]
     return [by_name[name] for name in sorted(chosen)]
 
 
-def _weights(names: Iterable[str], *, pickle: bool) -> list[str]:
+def weight_names(names: Iterable[str], *, pickle: bool) -> list[str]:
+    """Those of the files that hold the weights, in one layout. Raises ModelNotUsable."""
     names = list(names)
     if _SAFETENSORS in names:
         return [_SAFETENSORS]
@@ -54,7 +55,7 @@ def _weights(names: Iterable[str], *, pickle: bool) -> list[str]:
             "the model has pickled weights only, and a pickle can run code: choose a model with "
             "safetensors, or trust this one's author and set ALLOW_PICKLE=true"
         )
-    raise ModelNotUsable("the repository has no weights in safetensors: choose another model")
+    raise ModelNotUsable("there are no weights in safetensors: choose another model")
 
 
 def _pickled(names: list[str]) -> list[str]:

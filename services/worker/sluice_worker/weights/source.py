@@ -47,8 +47,8 @@ def model_source(settings: Settings) -> LocalModel | HubModel:
     if model_id.startswith(_MOUNTED):
         return LocalModel(Path(settings.models_dir) / _mounted(model_id))
     if _looks_local(model_id):
-        return LocalModel(Path(model_id).expanduser())
-    if not _HUB_ID.fullmatch(model_id):
+        return LocalModel(_expanded(model_id))
+    if not (_HUB_ID.fullmatch(model_id) and _is_hub_id(model_id)):
         raise ModelNotUsable(
             f"MODEL_ID={model_id!r} is neither a directory nor a hub id (org/name)"
         )
@@ -63,7 +63,7 @@ def served_name(settings: Settings) -> str:
         return DEMO_NAME
     if _looks_local(settings.model_id) or settings.model_id.startswith(_MOUNTED):
         path = settings.model_id.removeprefix(_MOUNTED)
-        return Path(path).expanduser().absolute().name
+        return _expanded(path).absolute().name
     return settings.model_id
 
 
@@ -90,15 +90,16 @@ def find_model(
 def local_directory(source: LocalModel, report: LoadReport) -> Path:
     """The model's directory, looked at closely. Raises ModelNotUsable."""
     path = source.path
-    if not path.is_dir():
-        raise ModelNotUsable(f"there is no directory {path.name}: check MODEL_ID", str(path))
-    if not (path / "config.json").is_file():
-        raise ModelNotUsable(
-            f"the directory {path.name} has no config.json, so it holds no model: check MODEL_ID",
-            str(path),
-        )
-    report.state(pb.WORKER_STATE_VERIFYING)
     try:
+        if not path.is_dir():
+            raise ModelNotUsable(f"there is no directory {path.name}: check MODEL_ID", str(path))
+        if not (path / "config.json").is_file():
+            raise ModelNotUsable(
+                f"the directory {path.name} has no config.json, so it holds no model: "
+                "check MODEL_ID",
+                str(path),
+            )
+        report.state(pb.WORKER_STATE_VERIFYING)
         check_whole(path)
     except OSError as error:
         raise ModelNotUsable(
@@ -127,4 +128,28 @@ def _mounted(model_id: str) -> Path:
 
 
 def _looks_local(model_id: str) -> bool:
-    return model_id.startswith(("/", "./", "../", "~")) or Path(model_id).is_dir()
+    if model_id.startswith(("/", "./", "../", "~")):
+        return True
+    try:
+        return Path(model_id).is_dir()
+    except OSError:  # too long for a name, say
+        return False
+
+
+def _expanded(path: str) -> Path:
+    """The path with ``~`` expanded, if there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _is_hub_id(model_id: str) -> bool:
+    from huggingface_hub.errors import HFValidationError  # the hub's client imports slowly
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(model_id)
+    except HFValidationError:
+        return False
+    return True

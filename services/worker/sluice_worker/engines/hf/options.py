@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,18 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 LoadProgress = Callable[[str, int, int], None]
 
 
+#: The folders of an absolute path, but not of an address.
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"]+/)*(?=\w)")
+
+
 class ModelLoadError(Exception):
-    """The model cannot be served. The message says why and what to do, in one line."""
+    """The model cannot be served. The message says why and what to do, in one line.
+
+    It reaches clients: of paths that a library names in ``cause``, only files' names are left.
+    """
 
     def __init__(self, cause: str, mend: str = "") -> None:
+        cause = _FOLDERS.sub("", " ".join(cause.split()))
         super().__init__(f"{cause}; {mend}" if mend else cause)
         self.cause = cause
         self.mend = mend
