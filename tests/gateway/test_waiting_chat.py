@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,36 @@ async def test_a_model_that_fails_ends_the_waiting_stream(fake_model_dir: Path) 
             assert error is not None
             assert error["code"] == "model_failed"
             assert "no space" in error["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_wait_for_a_model_is_not_counted_as_time_to_first_token(
+    front: Gateway, *, stream: bool
+) -> None:
+    body = chat(max_tokens=5, stream=stream)
+    answer = httpx.post(front.url + CHAT, json=body, headers=WAIT, timeout=40)
+    assert answer.status_code == 200
+    metrics = httpx.get(f"{front.url}/metrics").text
+    for name in ("sluice_time_to_first_token_seconds", "sluice_e2e_request_latency_seconds"):
+        (total,) = (line for line in metrics.splitlines() if line.startswith(f"{name}_sum"))
+        # The wait is longer than two seconds; a token of the fake engine takes milliseconds.
+        assert 0 < float(total.split()[-1]) < 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_all_who_waited_are_served_in_the_end_though_the_worker_has_room_for_few(
+    fake_model_dir: Path, *, stream: bool
+) -> None:
+    narrow = {"BATCH_MAX": "1", "QUEUE_MAX": "1", "FAKE_LOAD_MS": "2000", "FAKE_STEP_MS": "20"}
+    with (
+        worker(fake_model_dir, ENGINE="fake", **narrow) as started,
+        gateway(started.address, wait=False) as front,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        body = chat(max_tokens=5, stream=stream)
+        ask = partial(httpx.post, front.url + CHAT, json=body, headers=WAIT, timeout=40)
+        answers = [each.result() for each in [pool.submit(ask) for _ in range(8)]]
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert "overloaded" not in answer.text
+        assert '"finish_reason":"length"' in answer.text

@@ -45,7 +45,7 @@ class Client:
 
     @property
     def scope(self) -> Scope:
-        return {"type": "http", "extensions": {ABORT_CONNECTION: self.abort}}
+        return {"type": "http", "state": {}, "extensions": {ABORT_CONNECTION: self.abort}}
 
     @property
     def heads(self) -> list[int]:
@@ -79,6 +79,7 @@ def response(
     failure: Exception | None = None,
     answer: Response | None = None,
     forever: bool = False,
+    seconds: float = 0,
     **settings: Any,
 ) -> WaitingResponse:
     """One whose model is there, or fails, after it was told of so often."""
@@ -96,7 +97,7 @@ def response(
     async def answering(model: ServedModel) -> Response:
         return answer or Answer()
 
-    return kind(Gateway.build(Settings(**settings)), waiting, answering)
+    return kind(Gateway.build(Settings(**settings)), waiting, answering, seconds)
 
 
 async def test_a_stream_begins_at_once_and_goes_on_with_its_answer() -> None:
@@ -188,3 +189,49 @@ async def test_a_client_that_takes_nothing_is_left() -> None:
     async with asyncio.timeout(5):
         await waits(client.scope, client.receive, client.send)
     assert client.aborted
+
+
+class Crowded(Answer):
+    """An answer for which there is no room the first times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise Overloaded("full")
+        await super().__call__(scope, receive, send)
+
+
+async def test_one_who_waited_waits_for_room_too() -> None:
+    client = Client()
+    waits = response(WaitingStream, answer=Crowded(times=2), seconds=30)
+    await waits(client.scope, client.receive, client.send)
+    assert client.heads == [200]
+    assert client.body.count(b": keep-alive\n\n") == 2
+    assert client.body.endswith(b"answer" + DONE)
+
+    client = Client()
+    waits = response(WaitingResponse, answer=Crowded(times=1), seconds=30)
+    await waits(client.scope, client.receive, client.send)
+    assert client.body == b"answer" + DONE
+
+
+async def test_room_is_waited_for_no_longer_than_was_asked() -> None:
+    client = Client()
+    with pytest.raises(Overloaded):
+        await response(WaitingResponse, answer=Crowded(times=99), seconds=0.1)(
+            client.scope, client.receive, client.send
+        )
+
+
+async def test_a_client_that_leaves_while_there_is_no_room_is_left() -> None:
+    client = Client()
+    waits = response(WaitingResponse, answer=Crowded(times=10**9), seconds=60)
+    serving = asyncio.create_task(waits(client.scope, client.receive, client.send))
+    await asyncio.sleep(0.05)
+    client.left.set()
+    await asyncio.wait_for(serving, 10)
+    assert client.sent == []

@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from sluice_worker.tokenizer_bundle import TokenizerBundle, TokenizerMissing
+from sluice_worker.tokenizer_bundle import TokenizerBundle, TokenizerMissing, generation_defaults
+from sluice_worker.weights.errors import ModelNotUsable
 from tokenizers import Tokenizer
 
 DEMO = Path(str(files("sluice_worker") / "demo_model"))
@@ -46,4 +47,12 @@ def test_a_model_without_any_tokenizer_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "vocab.json").unlink()
     with pytest.raises(TokenizerMissing, match="save_pretrained") as caught:
         TokenizerBundle.read(tmp_path)
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"temperature": "hot"}'])
+def test_generation_defaults_that_cannot_be_read_are_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.raises(ModelNotUsable, match=r"generation_config\.json") as caught:
+        generation_defaults(tmp_path)
     assert str(tmp_path) not in str(caught.value)

@@ -11,6 +11,7 @@ STREAM_HEADERS = [
 ]
 
 DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def error_event(error: ApiError) -> bytes:

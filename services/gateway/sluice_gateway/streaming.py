@@ -16,10 +16,8 @@ from sluice_gateway.exchange import Batch, Exchange
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.http_protocol import ABORT_CONNECTION, ON_DISCONNECT, WRITE_BODY, WriteBody
 from sluice_gateway.output import Event, FinishReason, TextDelta
-from sluice_gateway.sse import DONE, STREAM_HEADERS, error_event
+from sluice_gateway.sse import DONE, KEEP_ALIVE, STREAM_HEADERS, error_event
 from sluice_gateway.usage import Usage
-
-KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class Chunks(Protocol):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
@@ -12,12 +14,12 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from sluice_gateway.errors import ApiError, InternalError
+from sluice_gateway.errors import ApiError, InternalError, Overloaded
 from sluice_gateway.gateway import Gateway, gateway_of
 from sluice_gateway.http_protocol import ABORT_CONNECTION
 from sluice_gateway.loading import Loading
 from sluice_gateway.model import ServedModel
-from sluice_gateway.sse import STREAM_HEADERS, error_event
+from sluice_gateway.sse import KEEP_ALIVE, STREAM_HEADERS, error_event
 from sluice_gateway.waiting import model_or_hope, wait_for_model, wait_seconds
 
 #: Makes the answer once the model is there.
@@ -25,6 +27,12 @@ Answering = Callable[[ServedModel], Awaitable[Response]]
 
 #: ``wait_for_model`` less what is known beforehand.
 Waiting = Callable[..., Coroutine[Any, Any, ServedModel]]
+
+#: Waits a moment before the next try. Returns True.
+Pause = Callable[[], Coroutine[Any, Any, bool]]
+
+#: How long one who waited waits for room, before it asks again.
+PAUSE_SECONDS = (0.2, 1.0)
 
 T = TypeVar("T")
 
@@ -46,31 +54,50 @@ async def when_ready(
         raise found
     waiting = partial(wait_for_model, gateway, name, seconds, rows=rows)
     kind = WaitingStream if stream else WaitingResponse
-    return kind(gateway, waiting, answering)
+    return kind(gateway, waiting, answering, seconds)
 
 
 class WaitingResponse(Response):
     """Sends nothing until the model is there, and then what ``answering`` makes of it."""
 
-    def __init__(self, gateway: Gateway, waiting: Waiting, answering: Answering) -> None:
+    def __init__(
+        self, gateway: Gateway, waiting: Waiting, answering: Answering, seconds: float
+    ) -> None:
+        """``seconds`` is how long the request would wait in all."""
         self.background = None
         self._gateway = gateway
         self._waiting = waiting
         self._answering = answering
+        self._deadline = time.monotonic() + seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response, as ASGI has it. Raises ApiError when nothing was sent yet."""
-        await self._serve(self._waiting(), scope, receive, send)
+        await self._serve(self._waiting(), scope, receive, send, _pause)
 
     async def _serve(
-        self, waiting: Coroutine[Any, Any, ServedModel], scope: Scope, receive: Receive, send: Send
+        self,
+        waiting: Coroutine[Any, Any, ServedModel],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        pause: Pause,
     ) -> None:
         model = await _unless_left(receive, waiting)
-        if model is None:
-            self._gateway.metrics.disconnects.inc()
-            return
-        response = await self._answering(model)
-        await response(scope, receive, send)
+        while model is not None:
+            # What is measured from the arrival tells of serving, not of the model's download.
+            scope["state"]["arrived"] = time.perf_counter()
+            try:
+                response = await self._answering(model)
+                await response(scope, receive, send)
+            except Overloaded:
+                # All who waited come at the same moment, through other gateways too.
+                if time.monotonic() >= self._deadline:
+                    raise
+            else:
+                return
+            if not await _unless_left(receive, pause()):
+                break
+        self._gateway.metrics.disconnects.inc()
 
 
 class WaitingStream(WaitingResponse):
@@ -83,7 +110,9 @@ class WaitingStream(WaitingResponse):
         """See WaitingResponse."""
         start = _Start(send, self._gateway.settings.client_stall_seconds)
         try:
-            await self._serve(self._waiting(tell=start.tell), scope, receive, start.send)
+            await self._serve(
+                self._waiting(tell=start.tell), scope, receive, start.send, start.pause
+            )
         except _ClientStalled:
             self._gateway.metrics.disconnects.inc()
             scope["extensions"][ABORT_CONNECTION]()
@@ -121,6 +150,12 @@ class _Start:
         except TimeoutError:
             raise _ClientStalled from None
 
+    async def pause(self) -> bool:
+        """Wait a moment, and show that the connection lives."""
+        await self._begin()
+        await self._send_piece(KEEP_ALIVE)
+        return await _pause()
+
     async def _begin(self) -> None:
         if not self.sent:
             self.sent = True
@@ -142,6 +177,11 @@ class _Start:
 
     async def _send_piece(self, data: bytes, *, more: bool = True) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def _pause() -> bool:
+    await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
+    return True
 
 
 async def _unless_left(receive: Receive, waiting: Coroutine[Any, Any, T]) -> T | None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from sluice.worker.v1 import worker_pb2 as pb
 
+from sluice_worker.weights.errors import ModelNotUsable
+
 #: Below gRPC's default message limit of 4 MiB.
 PIECE_BYTES = 1 << 20
 
@@ -66,15 +68,24 @@ class TokenizerBundle:
 def generation_defaults(model_dir: Path) -> pb.GenerationDefaults:
     """The sampling defaults in generation_config.json, those that its author set.
 
+    Raises ModelNotUsable for one that cannot be read.
+
     ``do_sample: false`` with no temperature means that the author wants greedy output in
     transformers; an API client that sends no temperature expects sampling, so it is not read.
     """
     path = model_dir / "generation_config.json"
-    config: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    return pb.GenerationDefaults(
-        **{name: config[name] for name in names if config.get(name) is not None}
-    )
+    try:
+        config: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        return pb.GenerationDefaults(
+            **{name: config[name] for name in names if config.get(name) is not None}
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelNotUsable(
+            f"{path.name} is damaged, or has a value of the wrong kind: correct it, or download "
+            "the model again",
+            str(error),
+        ) from error
 
 
 def _convert(model_dir: Path, target: Path) -> None:

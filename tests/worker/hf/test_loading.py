@@ -115,6 +115,13 @@ def test_damaged_and_missing_weights_are_refused(copy: Any) -> None:
         load_from(path.parent / "nothing")
 
 
+def test_a_left_over_index_beside_a_whole_checkpoint_is_not_read(copy: Any) -> None:
+    path = copy()
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00009.safetensors"}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    load_from(path).close()
+
+
 def test_a_checkpoint_without_a_layer_is_refused(copy: Any) -> None:
     for config in ({"num_hidden_layers": 3}, {"num_hidden_layers": 3, "hidden_act": "gelu"}):
         path = copy(**config)

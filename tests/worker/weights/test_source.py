@@ -143,3 +143,9 @@ def test_a_model_that_the_engine_cannot_serve_is_not_downloaded_to_its_end(tmp_p
             assert started.process.wait(60) == 1
             started.process.wait_for("failed: .*quantized.*gptq")
             assert served.sent["model.safetensors"] < 3_000_000
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/etc", "a/../b"])
+def test_a_revision_that_leads_out_of_the_cache_is_refused(revision: str) -> None:
+    with pytest.raises(ModelNotUsable, match="MODEL_REVISION"):
+        found(model_id="org/model", model_revision=revision)

@@ -28,13 +28,13 @@ router = APIRouter()
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, streaming or whole."""
-    asked = Asked.of(request)
     chat = await parse_body(request, ChatRequest)
-    answer = partial(_answer, asked, chat)
+    answer = partial(_answer, request, chat)
     return await when_ready(request, chat.model, answer, rows=chat.n, stream=chat.stream)
 
 
-async def _answer(asked: Asked, chat: ChatRequest, model: ServedModel) -> Response:
+async def _answer(request: Request, chat: ChatRequest, model: ServedModel) -> Response:
+    asked = Asked.of(request)
     asked.check_admission(model, chat.n)
     builder = prompt_builder(asked.gateway, model)
     prompt = await in_prompt_thread(asked.gateway, partial(builder.chat, chat))

@@ -28,14 +28,14 @@ router = APIRouter()
 @router.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """Go on with one or several prompts, streaming or whole."""
-    asked = Asked.of(request)
     completion = await parse_body(request, CompletionRequest)
-    answer = partial(_answer, asked, completion)
+    answer = partial(_answer, request, completion)
     rows = completion.n * len(completion.prompts)
     return await when_ready(request, completion.model, answer, rows=rows, stream=completion.stream)
 
 
-async def _answer(asked: Asked, completion: CompletionRequest, model: ServedModel) -> Response:
+async def _answer(request: Request, completion: CompletionRequest, model: ServedModel) -> Response:
+    asked = Asked.of(request)
     asked.check_admission(model, completion.n * len(completion.prompts))
     builder = prompt_builder(asked.gateway, model)
     prompts = await in_prompt_thread(asked.gateway, partial(builder.completions, completion))

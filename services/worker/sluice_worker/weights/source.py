@@ -21,6 +21,8 @@ DEMO = "demo"
 DEMO_NAME = "sluice-demo"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+#: As git has its names, with no way out of a folder.
+_REVISION = re.compile(r"(?!.*\.\.)[\w][\w./+-]*")
 _MOUNTED = "pvc://"
 
 
@@ -51,6 +53,10 @@ def model_source(settings: Settings) -> LocalModel | HubModel:
     if not (_HUB_ID.fullmatch(model_id) and _is_hub_id(model_id)):
         raise ModelNotUsable(
             f"MODEL_ID={model_id!r} is neither a directory nor a hub id (org/name)"
+        )
+    if settings.model_revision and not _REVISION.fullmatch(settings.model_revision):
+        raise ModelNotUsable(
+            f"MODEL_REVISION={settings.model_revision!r} is no branch, tag or commit"
         )
     return HubModel(model_id, settings.model_revision)
 

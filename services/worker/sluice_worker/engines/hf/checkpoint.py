@@ -145,6 +145,8 @@ def _entry_of(path: Path, fields: dict[str, Any], base: int, size: int) -> _Entr
 def _weight_files(model_dir: Path) -> list[Path]:
     index = model_dir / "model.safetensors.index.json"
     single = model_dir / "model.safetensors"
+    if single.is_file():  # beside an index it is the whole model, as transformers has it
+        return [single]
     if index.is_file():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         paths = [model_dir / name for name in names]
@@ -154,8 +156,6 @@ def _weight_files(model_dir: Path) -> list[Path]:
                 f"weight files are missing: {', '.join(missing)}", "download the model again"
             )
         return paths
-    if single.is_file():
-        return [single]
     raise ModelLoadError(
         "the model has no safetensors weights (model.safetensors)",
         "convert it to safetensors; pickled weights are not loaded",
