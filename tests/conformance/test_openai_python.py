@@ -60,14 +60,16 @@ def test_the_clients_own_accumulator_takes_the_stream(client: OpenAI) -> None:
 
 
 def test_n_streams_are_told_apart_and_seeded_draws_repeat(client: OpenAI) -> None:
+    story = [{"role": "user", "content": "Tell me a story"}]  # which it tells in many ways
+    drawn = {"messages": story, "temperature": 2, "top_p": 1, "seed": 7, "max_tokens": 30}
+
     def texts() -> list[str]:
-        answer = ask(client, n=4, temperature=2, top_p=1, seed=7, max_tokens=30)
-        return [choice.message.content for choice in answer.choices]
+        return [choice.message.content for choice in ask(client, n=4, **drawn).choices]
 
     first = texts()
     assert texts() == first
-    assert len(set(first)) > 1
-    one = ask(client, temperature=2, top_p=1, seed=7, max_tokens=30)
+    assert len(set(first)) == 4
+    one = ask(client, **drawn)
     assert one.choices[0].message.content == first[0]
 
 
