@@ -136,6 +136,13 @@ class Gateway:
             time.sleep(0.05)
         raise AssertionError(f"not ready within {seconds} s: {body}\n{self.process.text()}")
 
+    def wait_workers(self, count: int, seconds: float = 10) -> None:
+        """Wait until the first model has so many workers that are ready."""
+        deadline = time.monotonic() + seconds
+        while self.health()["models"][0]["workers_ready"] != count:  # type: ignore[index]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
 
 @contextlib.contextmanager
 def gateway(*addresses: str, wait: bool = True, **environment: str) -> Iterator[Gateway]:

@@ -76,10 +76,7 @@ def test_workers_of_unequal_limits_share_the_load(fake_model_dir: Path) -> None:
         gateway(small.address, large.address, wait=False) as front,
     ):
         front.wait_ready()
-        deadline = time.monotonic() + 10
-        while front.health()["models"][0]["workers_ready"] != 2:  # type: ignore[index]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        front.wait_workers(2)
         models = httpx.get(front.url + "/v1/models").json()["data"]
         assert [model["max_model_len"] for model in models] == [2000]
         running = [stream(front.url + CHAT, chat(max_tokens=300)) for _ in range(4)]
@@ -97,10 +94,7 @@ def test_a_worker_that_refuses_is_not_the_last_word(fake_model_dir: Path) -> Non
         worker(fake_model_dir, **free) as two,
         gateway(one.address, two.address) as front,
     ):
-        deadline = time.monotonic() + 10
-        while front.health()["models"][0]["workers_ready"] != 2:  # type: ignore[index]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        front.wait_workers(2)
         running = [stream(front.url + CHAT, chat(max_tokens=100)) for _ in range(6)]
         for chunks in running:
             next(chunks)
@@ -114,10 +108,7 @@ def test_an_engine_that_is_stuck_gets_no_new_work_and_ends(fake_model_dir: Path)
         worker(fake_model_dir, **options) as two,
         gateway(one.address, two.address) as front,
     ):
-        deadline = time.monotonic() + 10
-        while front.health()["models"][0]["workers_ready"] != 2:  # type: ignore[index]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        front.wait_workers(2)
         stuck = stream(front.url + CHAT, chat('fake:{"tokens": 2, "end": "hang"}'))
         next(stuck)
         time.sleep(3)

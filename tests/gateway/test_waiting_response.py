@@ -235,3 +235,18 @@ async def test_a_client_that_leaves_while_there_is_no_room_is_left() -> None:
     client.left.set()
     await asyncio.wait_for(serving, 10)
     assert client.sent == []
+
+
+async def test_a_client_that_takes_nothing_while_there_is_no_room_is_left() -> None:
+    class Stuck(Client):
+        async def send(self, message: Message) -> None:
+            if b"keep-alive" in message.get("body", b""):
+                self.reads.clear()
+            await super().send(message)
+
+    client = Stuck()
+    waits = response(
+        WaitingStream, answer=Crowded(times=10**9), seconds=60, client_stall_seconds=0.1
+    )
+    await asyncio.wait_for(waits(client.scope, client.receive, client.send), 10)
+    assert client.aborted

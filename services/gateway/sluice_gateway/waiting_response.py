@@ -142,25 +142,23 @@ class _Start:
 
     async def tell(self, loading: Loading) -> None:
         """Send a comment that tells how far the model is."""
-        comment = f": model_loading {json.dumps(loading.as_json())}\n\n".encode()
-        try:
-            async with asyncio.timeout(self._stall_seconds):
-                await self._begin()
-                await self._send_piece(comment)
-        except TimeoutError:
-            raise _ClientStalled from None
+        await self._comment(f": model_loading {json.dumps(loading.as_json())}\n\n".encode())
 
     async def pause(self) -> bool:
         """Wait a moment, and show that the connection lives."""
-        await self._begin()
-        await self._send_piece(KEEP_ALIVE)
+        await self._comment(KEEP_ALIVE)
         return await _pause()
 
-    async def _begin(self) -> None:
-        if not self.sent:
-            self.sent = True
-            head = {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
-            await self._send(head)
+    async def _comment(self, comment: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                if not self.sent:
+                    self.sent = True
+                    head = {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
+                    await self._send(head)
+                await self._send_piece(comment)
+        except TimeoutError:
+            raise _ClientStalled from None
 
     async def send(self, message: Message) -> None:
         """What the answer sends with: its start is left out if there was one."""

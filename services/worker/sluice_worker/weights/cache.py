@@ -139,6 +139,15 @@ class RepoCache:
         folder = self.root / ".sluice" / "partial"
         return min(file.size, max(map(_size, folder.glob(f"{file.digest}.*")), default=0))
 
+    def bytes_there(self, commit: str, file: HubFile) -> int:
+        """How much of a file is there, whole or on its way."""
+        return file.size if self.stored(commit, file) else self.partial_bytes(file)
+
+    def bytes_missing(self, commit: str, files: Iterable[HubFile]) -> int:
+        """How much is still to be fetched; the same content under several names is so once."""
+        blobs = {file.digest: file for file in files}.values()
+        return sum(file.size - self.bytes_there(commit, file) for file in blobs)
+
     def _blob(self, file: HubFile) -> Path:
         return self.root / "blobs" / file.digest
 

@@ -134,12 +134,8 @@ class Download:
         if file.name == CONFIG and self._inspect:  # one of the first, for it is small
             self._inspect(self._cache.snapshot(self._commit))
 
-    def _bytes_there(self, file: HubFile) -> int:
-        stored = self._cache.stored(self._commit, file)
-        return file.size if stored else self._cache.partial_bytes(file)
-
     def _transfer(self, lease: Lease | None) -> Transfer:
-        there = {file: self._bytes_there(file) for file in self._files}
+        there = {file: self._cache.bytes_there(self._commit, file) for file in self._files}
         return Transfer(self._repo, self._cache, self._commit, lease, there)
 
     def _run(
@@ -200,8 +196,7 @@ class Download:
             )
 
     def _check_space(self) -> None:
-        blobs = {file.digest: file for file in self._files}.values()
-        needed = sum(file.size - self._bytes_there(file) for file in blobs)
+        needed = self._cache.bytes_missing(self._commit, self._files)
         free = self._cache.free_bytes()
         if needed and needed + SPARE_BYTES > free:
             raise ModelNotUsable(

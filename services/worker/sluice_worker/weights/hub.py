@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ from sluice_worker import __version__
 from sluice_worker.weights.hub_file import HubFile, Listing
 
 CONNECT_SECONDS = 10.0
+
+FIRST_PAUSE_SECONDS = 0.25
+LAST_PAUSE_SECONDS = 10.0
 
 RETRY_AFTER_MAX_SECONDS = 900.0
 
@@ -68,6 +72,14 @@ class HubError(Exception):
         self.detail = _QUERY.sub(r"\1", _USER.sub("", detail))
         self.may_pass = may_pass
         self.retry_after = retry_after
+
+    def pause_seconds(self, failures: int) -> float:
+        """How long to wait before asking again, after so many failures in a row.
+
+        Longer each time, or as long as the hub asks.
+        """
+        pause = min(FIRST_PAUSE_SECONDS * 2.0**failures, LAST_PAUSE_SECONDS)
+        return max(pause * random.uniform(0.7, 1), self.retry_after or 0)
 
 
 class RevisionMissing(HubError):

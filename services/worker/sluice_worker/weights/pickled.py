@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice_worker.weights.errors import ModelNotUsable
+from sluice_worker.weights.selection import pickle_refused
 
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLE = "pytorch_model.bin"
@@ -32,10 +33,7 @@ def as_safetensors(model_dir: Path, *, allowed: bool) -> Iterator[Path]:
         yield model_dir  # what has no weights at all is told by the engine
         return
     if not allowed:
-        raise ModelNotUsable(
-            "the model has pickled weights only, and a pickle can run code: choose a model with "
-            "safetensors, or trust this one's author and set ALLOW_PICKLE=true"
-        )
+        raise pickle_refused()
     with tempfile.TemporaryDirectory(prefix="sluice-weights-") as folder:
         target = Path(folder)
         for path in model_dir.iterdir():

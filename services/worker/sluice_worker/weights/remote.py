@@ -36,11 +36,7 @@ class RemoteModel:
         options = download_options(settings)
         files = select(listing.files, pickle=options.pickle, code=options.code)
         cache = RepoCache(source.repo_id)
-        missing = sum(
-            file.size - cache.partial_bytes(file)
-            for file in {file.digest: file for file in files}.values()
-            if cache.stored(listing.commit, file) is None
-        )
+        missing = cache.bytes_missing(listing.commit, files)
         free = max(0, cache.free_bytes() - SPARE_BYTES)
         return cls(repo, listing.commit, tuple(files), listing.gated, missing, free)
 

@@ -17,7 +17,7 @@ from sluice_worker.weights.hub_file import Listing
 from sluice_worker.weights.options import DownloadOptions
 from sluice_worker.weights.report import LoadReport
 from sluice_worker.weights.selection import select
-from sluice_worker.weights.transfer import FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS, Stopped
+from sluice_worker.weights.transfer import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,7 @@ class Resolver:
                 log.warning("%s %s", error, error.detail)
                 self._report.note(f"{error}; trying again")
                 pauses += 1
-                pause = min(FIRST_PAUSE_SECONDS * 2**pauses, LAST_PAUSE_SECONDS)
-                if self._stop.wait(max(pause, error.retry_after or 0)):
+                if self._stop.wait(error.pause_seconds(pauses)):
                     raise Stopped from None
             else:
                 self._report.note("")

@@ -51,11 +51,16 @@ def weight_names(names: Iterable[str], *, pickle: bool) -> list[str]:
     if pickled and pickle:
         return pickled
     if pickled:
-        raise ModelNotUsable(
-            "the model has pickled weights only, and a pickle can run code: choose a model with "
-            "safetensors, or trust this one's author and set ALLOW_PICKLE=true"
-        )
+        raise pickle_refused()
     raise ModelNotUsable("there are no weights in safetensors: choose another model")
+
+
+def pickle_refused() -> ModelNotUsable:
+    """Why pickled weights are not taken, and what to do."""
+    return ModelNotUsable(
+        "the model has pickled weights only, and a pickle can run code: choose a model with "
+        "safetensors, or trust this one's author and set ALLOW_PICKLE=true"
+    )
 
 
 def _pickled(names: list[str]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import random
 import threading
 from pathlib import Path
 
@@ -21,9 +20,6 @@ log = logging.getLogger(__name__)
 
 #: How often a file is fetched whole again because its content was wrong.
 WRONG_CONTENT_MAX = 2
-
-FIRST_PAUSE_SECONDS = 0.25
-LAST_PAUSE_SECONDS = 10.0
 
 #: How often a thread looks whether the lease is sure again.
 LEASE_LOOK_SECONDS = 0.05
@@ -216,10 +212,9 @@ class Transfer:
             os.close(descriptor)
 
     def _pause(self, error: HubError, count: int) -> None:
-        """Wait before the next request: longer each time, or as long as the hub asks."""
-        seconds = min(FIRST_PAUSE_SECONDS * 2**count, LAST_PAUSE_SECONDS) * random.uniform(0.7, 1)
+        """Wait before the next request."""
+        seconds = error.pause_seconds(count)
         if error.retry_after is not None:
-            seconds = max(seconds, error.retry_after)
             self.fetched.excuse(seconds)
         if self.stop.wait(seconds):
             raise Stopped
