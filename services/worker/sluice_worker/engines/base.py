@@ -19,6 +19,27 @@ class RowKey(NamedTuple):
     row_id: int
 
 
+class Constraint(enum.Enum):
+    """What kind of constraint a structured output is; one for one the contract's."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICES = "choices"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredOutput:
+    """What a row's text must be.
+
+    ``source`` is a JSON Schema as JSON text, a regular expression, a JSON list of strings to
+    choose from, or a grammar in llguidance's Lark notation.
+    """
+
+    constraint: Constraint
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is chosen. Ranges are checked before an engine sees one.
@@ -42,6 +63,7 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: int | None = None
     allowed_token_ids: tuple[int, ...] = ()
+    structured_output: StructuredOutput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +77,16 @@ class RowSpec:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt (at least one id) and the rows to generate from it (at least one)."""
+    """One prompt (at least one id) and the rows to generate from it (at least one).
+
+    ``adapter`` is one of ``ModelInfo.adapters``, or empty for the model itself.
+    """
 
     prompt_ids: Sequence[int]
     sampling: SamplingParams
     rows: tuple[RowSpec, ...]
     request_id: str = ""
+    adapter: str = ""
 
 
 class FinishReason(enum.Enum):
@@ -144,11 +170,25 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """How busy an engine is; ``kv_cache_usage`` is a share, 0 to 1."""
+    """How busy an engine is; ``kv_cache_usage`` is a share, 0 to 1.
+
+    ``prefix_cache_queries`` are prompt tokens looked up in the prefix cache since the start,
+    ``prefix_cache_hits`` those found there.
+    """
 
     rows_running: int
     rows_waiting: int
     kv_cache_usage: float
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """A low-rank adapter that is loaded beside its model, served as a model of its own."""
+
+    name: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +198,7 @@ class ModelInfo:
     ``max_model_len`` is the most tokens of prompt and output that one row may have,
     already lowered to what the KV cache can hold. ``vocab_size`` is the width of the
     logits. ``fingerprint`` changes when the numbers that the model computes may.
+    ``structured_output`` says whether the engine honours ``SamplingParams.structured_output``.
     """
 
     fingerprint: str
@@ -165,6 +206,8 @@ class ModelInfo:
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     batch_max: int
+    structured_output: bool = False
+    adapters: tuple[AdapterInfo, ...] = ()
 
 
 class Engine(Protocol):
@@ -184,6 +227,14 @@ class Engine(Protocol):
         """Begin to step. ``emit`` gets every step that produced something.
 
         ``fail`` is called at most once, when the engine can step no more.
+        """
+
+    def prepare(self, output: StructuredOutput) -> None:
+        """Compile a structured output, so that ``submit`` finds it compiled.
+
+        Called from a thread of the service's pool, as often as there are requests with one, and
+        only when ``ModelInfo.structured_output``. May take long; bounded in time and memory.
+        Raises RequestError that says which part cannot be honoured.
         """
 
     def submit(self, request: GenerationRequest) -> None:

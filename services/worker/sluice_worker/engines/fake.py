@@ -37,6 +37,7 @@ from sluice_worker.engines.base import (
     RowStart,
     SamplingParams,
     StepOutput,
+    StructuredOutput,
     TokenLogprobs,
 )
 from sluice_worker.settings import FakeSettings, Settings
@@ -134,6 +135,9 @@ class FakeEngine:
             target=self._run, args=(emit, fail), name="fake-engine", daemon=True
         )
         self._thread.start()
+
+    def prepare(self, output: StructuredOutput) -> None:
+        """It says what its script has, whatever is asked: there is nothing to compile."""
 
     def submit(self, request: GenerationRequest) -> None:
         """Queue the request's rows. Raises RequestError when the queue is full."""
