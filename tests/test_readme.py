@@ -22,7 +22,7 @@ def table(*kinds: type[BaseSettings]) -> list[str]:
         prefix = kind.model_config.get("env_prefix", "")
         for name, field in kind.model_fields.items():
             if name != "fake":
-                default = "" if field.default in (None, "") else f"`{field.default}`"
+                default = "" if field.default in (None, "", ()) else f"`{field.default}`"
                 rows.append(f"| `{(prefix + name).upper()}` | {default} | {field.description} |")
     return rows
 

@@ -1,4 +1,4 @@
-"""One real stack for all clients: the demo model on the hf engine, behind a gateway."""
+"""One real stack for all clients: the demo model on a real engine, behind a gateway."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.engines import READY_SECONDS, worker_environment
 from tests.processes import Gateway, gateway, worker
 
 
 @pytest.fixture(scope="session")
 def front() -> Iterator[Gateway]:
-    with worker("demo") as demo, gateway(demo.address) as started:
+    with (
+        worker("demo", **worker_environment()) as demo,
+        gateway(demo.address, wait=False) as started,
+    ):
+        started.wait_ready(seconds=READY_SECONDS)
         yield started

@@ -39,6 +39,7 @@ def sampling_params(
         ignore_eos=request.ignore_eos,
         logprobs=request.top_count,
         allowed_token_ids=request.allowed_token_ids or (),
+        seeded=request.seed is not None,
     )
 
 

@@ -20,6 +20,7 @@ from sluice_worker.service import LoadedModel
 from sluice_worker.settings import Settings
 from sluice_worker.threads import from_thread, in_daemon_thread
 from sluice_worker.tokenizer_bundle import TokenizerBundle, TokenizerMissing, generation_defaults
+from sluice_worker.weights.adapters import find_adapters
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.pickled import as_safetensors
 from sluice_worker.weights.report import LoadReport
@@ -72,13 +73,20 @@ class Loader:
             settings = self._settings
             engine_module = find_engine(settings.engine_name)
             model_dir = find_model(settings, report, self._stop, self._inspect(engine_module))
+            adapters = self._adapters(report)
             report.state(pb.WORKER_STATE_LOADING)
             tokenizer = TokenizerBundle.read(model_dir)
             with as_safetensors(model_dir, allowed=settings.allow_pickle) as weights_dir:
-                engine = engine_module.load_engine(settings, weights_dir, report)
+                engine = engine_module.load_engine(settings, weights_dir, report, adapters)
             return LoadedModel(engine, tokenizer, self._describe(engine, tokenizer, model_dir))
         finally:
             self._ended.set()
+
+    def _adapters(self, report: LoadReport) -> dict[str, Path]:
+        """Directories of the adapters by name; those of the fake engine are names only."""
+        if self._settings.engine_name == "fake":
+            return {}
+        return find_adapters(self._settings, report, self._stop)
 
     def _inspect(self, engine_module: EngineModule) -> Callable[[Path], object] | None:
         """Looks at a model's config while its weights are on their way.

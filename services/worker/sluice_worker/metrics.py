@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -14,6 +14,8 @@ from prometheus_client import (
     disable_created_metrics,
     start_http_server,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_worker.engines.base import EngineLoad, StepOutput
@@ -25,6 +27,14 @@ SECONDS_BUCKETS = (
     *(120, 240, 480, 960, 1920, 7680),
 )
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class _Collector(Collector):
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
 
 
 class WorkerMetrics:
@@ -95,6 +105,10 @@ class WorkerMetrics:
         self._running.set_function(lambda: load().rows_running)
         self._waiting.set_function(lambda: load().rows_waiting)
         self._kv_usage.set_function(lambda: load().kv_cache_usage)
+
+    def expose(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Export what ``collect`` returns at each scrape, as it is."""
+        self.registry.register(_Collector(collect))
 
     def observe_condition(self, condition: Condition) -> None:
         """Note the state that the worker is in, and how far its download is."""

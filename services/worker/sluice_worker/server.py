@@ -16,7 +16,7 @@ from sluice.worker.v1 import worker_pb2 as pb
 from sluice.worker.v1 import worker_pb2_grpc
 
 from sluice_worker import __version__
-from sluice_worker.engines.base import Engine
+from sluice_worker.engines.base import Engine, ErrorCode, RequestError
 from sluice_worker.lifecycle import Condition, Lifecycle
 from sluice_worker.lifecycle_log import LifecycleLog
 from sluice_worker.loader import Loader, LoadFailed
@@ -159,6 +159,8 @@ class WorkerServer:
 
     def _engine_died(self, error: BaseException) -> None:
         log.error("the engine died", exc_info=error)
+        message = "The engine of this model died; the worker is starting again."
+        self._service.fail_rows(RequestError(ErrorCode.UNAVAILABLE, message))
         self._lifecycle.to(pb.WORKER_STATE_FAILED, "the engine died; the worker's log says why")
 
     async def _close_engine(self) -> None:

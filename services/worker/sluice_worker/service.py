@@ -64,6 +64,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         """Take requests for ``model`` from now on."""
         self._model = model
         self._metrics.watch_load(model.engine.load)
+        self._metrics.expose(model.engine.metrics)
 
     async def wait_until_idle(self) -> None:
         """Return once no session has a row under way."""
@@ -84,6 +85,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         for number, rows in by_session.items():
             if session := self._sessions.get(number):
                 session.deliver(rows, step.batch_size)
+        self._note_if_idle()
+
+    def fail_rows(self, error: RequestError) -> None:
+        """End every row of every gateway with ``error``: the engine is dead."""
+        for session in self._sessions.values():
+            session.fail_all(error)
         self._note_if_idle()
 
     @property

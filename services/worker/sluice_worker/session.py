@@ -11,7 +11,15 @@ from typing import NoReturn
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_worker import wire
-from sluice_worker.engines.base import Engine, ErrorCode, RequestError, RowKey, RowOutput
+from sluice_worker.engines.base import (
+    Engine,
+    ErrorCode,
+    FinishReason,
+    RequestError,
+    RowFinish,
+    RowKey,
+    RowOutput,
+)
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +110,12 @@ class GatewaySession:
     def abort_all(self, engine: Engine) -> None:
         """Drop every row: the gateway is gone."""
         self.abort(set(self._rows), engine)
+
+    def fail_all(self, error: RequestError) -> None:
+        """End every row with ``error``: the engine is dead."""
+        finish = RowFinish(FinishReason.ERROR, error=error)
+        keys = [RowKey(self.number, row_id) for row_id in sorted(self._rows)]
+        self.deliver([RowOutput(key, [], finish=finish) for key in keys], 0)
 
     def deliver(self, rows: Sequence[RowOutput], batch_size: int) -> None:
         """Queue what one engine step produced for this gateway, as one frame."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ByteSize, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EngineName = Literal["hf", "vllm", "fake"]
 
@@ -19,8 +27,52 @@ def _check_address(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(_check_address)]
 
+_ADAPTER_NAME = re.compile(r"[\w][\w./:@+-]{0,127}")
+
+
+def _parse_adapters(value: Any) -> Any:
+    """``name=source,name=source`` as pairs."""
+    if not isinstance(value, str):
+        return value
+    pairs = []
+    for item in filter(None, (part.strip() for part in value.split(","))):
+        name, equals, source = (part.strip() for part in item.partition("="))
+        if not (equals and source and _ADAPTER_NAME.fullmatch(name)):
+            raise ValueError(f"expected NAME=SOURCE, separated by commas, and found {item!r}")
+        pairs.append((name, source))
+    return tuple(pairs)
+
+
+def _check_adapters(adapters: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    names = [name for name, _ in adapters]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the name {name} is given twice")
+    return adapters
+
+
+#: Names of adapters, each with a directory, ``pvc://CLAIM/PATH`` or hub id.
+Adapters = Annotated[
+    tuple[tuple[str, str], ...],
+    NoDecode,
+    BeforeValidator(_parse_adapters),
+    AfterValidator(_check_adapters),
+]
+
 #: Which engine serves a device when ENGINE does not say.
 ENGINE_BY_DEVICE: dict[str, EngineName] = {"cpu": "hf", "cuda": "vllm"}
+
+#: vLLM's BATCH_MAX when it is not set: a GPU is far from busy with the 32 rows that suit a CPU.
+VLLM_BATCH_MAX = 256
+
+#: What only vLLM can do, and the values that ask for nothing.
+_VLLM_ONLY: dict[str, Any] = {
+    "tp_size": 1,
+    "pp_size": 1,
+    "node_count": 1,
+    "quantization": None,
+    "vllm_args": "",
+}
 
 
 class SettingsError(Exception):
@@ -79,9 +131,14 @@ class Settings(BaseSettings):
     served_model_name: str | None = Field(
         None, min_length=1, description="The model's name in the API; default: from MODEL_ID."
     )
-    batch_max: int = Field(32, ge=1, le=1024, description="The most rows of one engine step.")
+    batch_max: int = Field(
+        32, ge=1, le=1024, description="The most rows of one engine step; with vLLM: `256`."
+    )
     batch_delay_ms: float = Field(
-        2.0, ge=0, le=10_000, description="How long an idle engine waits for company."
+        2.0,
+        ge=0,
+        le=10_000,
+        description="How long an idle engine waits for company. Has no meaning with vLLM.",
     )
     queue_max: int = Field(
         256, ge=0, le=100_000, description="The most rows that may wait; more are refused."
@@ -96,15 +153,54 @@ class Settings(BaseSettings):
         "auto", description="Of the weights; `auto`: the checkpoint's own."
     )
     prefill_chunk: int = Field(
-        256, ge=1, le=65_536, description="Prompt tokens computed beside the rows of one step."
+        256,
+        ge=1,
+        le=65_536,
+        description="Prompt tokens computed beside the rows of one step (hf engine only).",
+    )
+    enable_prefix_caching: bool = Field(
+        True, description="Keep the keys and values of prompts for those that begin alike."
     )
     num_threads: int | None = Field(
-        None, ge=1, description="Threads of the arithmetic; default: the cores allowed."
+        None,
+        ge=1,
+        description="Threads of the arithmetic; default: the cores allowed (hf engine only).",
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. A risk: know its author."
     )
-    tp_size: int = Field(1, ge=1, description="GPUs of one model (vllm engine only).")
+    lora_modules: Adapters = Field(
+        (),
+        description="Adapters (LoRA) as `NAME=SOURCE,...`, each served as a model of its own: a "
+        "directory, `pvc://CLAIM/PATH` or a hub id (vllm engine only).",
+    )
+    tp_size: int = Field(
+        1, ge=1, description="GPUs that share each layer, tensor parallelism (vllm engine only)."
+    )
+    pp_size: int = Field(
+        1, ge=1, description="Stages of layers, pipeline parallelism (vllm engine only)."
+    )
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="Share of a GPU's memory that vLLM takes (vllm engine only)."
+    )
+    quantization: str | None = Field(
+        None,
+        min_length=1,
+        description="How the weights are quantized; default: as the checkpoint says (vllm engine "
+        "only).",
+    )
+    vllm_args: str = Field(
+        "", description="More arguments, as `vllm serve` has them (vllm engine only)."
+    )
+    node_count: int = Field(
+        1, ge=1, description="Machines that share one model (vllm engine only)."
+    )
+    node_rank: int = Field(
+        0, ge=0, description="Which of them this is; `0` is the one that gateways talk to."
+    )
+    leader_address: str | None = Field(
+        None, min_length=1, description="Host of the machine with `NODE_RANK=0`."
+    )
     drain_seconds: float = Field(
         30.0, ge=0, description="How long running rows may go on after SIGTERM."
     )
@@ -116,13 +212,42 @@ class Settings(BaseSettings):
     )
     fake: FakeSettings = Field(default_factory=FakeSettings, exclude=True)  # FAKE_*
 
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_of_vllm(cls, given: dict[str, Any]) -> dict[str, Any]:
+        engine = given.get("engine") or ENGINE_BY_DEVICE.get(given.get("model_device", "cpu"))
+        return {"batch_max": VLLM_BATCH_MAX, **given} if engine == "vllm" else given
+
     @model_validator(mode="after")
     def _engine_can_do_what_is_asked(self) -> Self:
-        if self.tp_size > 1 and self.engine_name != "vllm":
-            raise ValueError(f"TP_SIZE={self.tp_size} needs ENGINE=vllm; set TP_SIZE=1")
+        if self.engine_name != "vllm":
+            for name, nothing in _VLLM_ONLY.items():
+                value = getattr(self, name)
+                if value != nothing:
+                    raise ValueError(f"{name.upper()}={value} needs ENGINE=vllm; leave it out")
+        if self.lora_modules and self.engine_name == "hf":
+            raise ValueError("LORA_MODULES needs ENGINE=vllm; leave it out")
         if self.engine_name == "hf" and self.model_device != "cpu":
             raise ValueError("ENGINE=hf runs on the CPU; set MODEL_DEVICE=cpu or ENGINE=vllm")
         return self
+
+    @model_validator(mode="after")
+    def _nodes_know_each_other(self) -> Self:
+        if self.node_rank >= self.node_count:
+            raise ValueError(f"NODE_RANK={self.node_rank} must be below NODE_COUNT")
+        if self.node_count > 1 and not self.leader_address:
+            raise ValueError("NODE_COUNT above 1 needs LEADER_ADDRESS, the host with NODE_RANK=0")
+        if self.tp_size * self.pp_size % self.node_count:
+            raise ValueError(
+                f"TP_SIZE x PP_SIZE is {self.tp_size * self.pp_size}, which {self.node_count} "
+                "machines (NODE_COUNT) cannot share evenly"
+            )
+        return self
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """The names under which adapters are served."""
+        return tuple(name for name, _ in self.lora_modules)
 
     @property
     def engine_name(self) -> EngineName:

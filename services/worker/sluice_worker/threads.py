@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import multiprocessing
 import os
 import sys
 import threading
@@ -46,6 +47,8 @@ def end_process(status: int) -> NoReturn:
     The interpreter's own end unwinds a daemon thread as it comes back from C++: one that is
     loading or computing in PyTorch then aborts the process, which looks like a crash.
     """
+    for child in multiprocessing.active_children():
+        child.kill()  # an engine's own processes: what is to be told to them was told
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -91,6 +91,7 @@ def sampling_params(sampling: pb.SamplingParams, model: ModelInfo) -> SamplingPa
         ignore_eos=sampling.ignore_eos,
         logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
         allowed_token_ids=tuple(sampling.allowed_token_ids),
+        seeded=sampling.seeded,
     )
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsluice/worker/v1/worker.proto\x12\x10sluice.worker.v1\"\x9b\x01\n\x0eSessionRequest\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.sluice.worker.v1.HelloH\x00\x12*\n\x06submit\x18\x02 \x01(\x0b\x32\x18.sluice.worker.v1.SubmitH\x00\x12(\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x17.sluice.worker.v1.AbortH\x00\x42\t\n\x07message\"\xd0\x01\n\x0fSessionResponse\x12,\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.sluice.worker.v1.WelcomeH\x00\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x18.sluice.worker.v1.StatusH\x00\x12\x30\n\tadmission\x18\x03 \x01(\x0b\x32\x1b.sluice.worker.v1.AdmissionH\x00\x12&\n\x04step\x18\x04 \x01(\x0b\x32\x16.sluice.worker.v1.StepH\x00\x42\t\n\x07message\"2\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0f\n\x07gateway\x18\x02 \x01(\t\"O\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x18\n\x10software_version\x18\x03 \x01(\t\"\xaf\x01\n\x06Submit\x12\x12\n\nprompt_ids\x18\x01 \x03(\r\x12\x32\n\x08sampling\x18\x02 \x01(\x0b\x32 .sluice.worker.v1.SamplingParams\x12#\n\x04rows\x18\x03 \x03(\x0b\x32\x15.sluice.worker.v1.Row\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\t\":\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x15\n\rgenerated_ids\x18\x03 \x03(\r\"\xec\x03\n\x0eSamplingParams\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\x12\r\n\x05top_p\x18\x04 \x01(\x02\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\r\n\x05min_p\x18\x06 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\t \x01(\x02\x12\x43\n\nlogit_bias\x18\n \x03(\x0b\x32/.sluice.worker.v1.SamplingParams.LogitBiasEntry\x12\x16\n\x0estop_token_ids\x18\x0b \x03(\r\x12\x12\n\nignore_eos\x18\x0c \x01(\x08\x12\x15\n\x08logprobs\x18\r \x01(\rH\x00\x88\x01\x01\x12\x19\n\x11\x61llowed_token_ids\x18\x0e \x03(\r\x12=\n\x11structured_output\x18\x0f \x01(\x0b\x32\".sluice.worker.v1.StructuredOutput\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0b\n\t_logprobs\"\x89\x01\n\x10StructuredOutput\x12\x15\n\x0bjson_schema\x18\x01 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x02 \x01(\tH\x00\x12,\n\x07\x63hoices\x18\x03 \x01(\x0b\x32\x19.sluice.worker.v1.ChoicesH\x00\x12\x11\n\x07grammar\x18\x04 \x01(\tH\x00\x42\x0c\n\nconstraint\"\x1a\n\x07\x43hoices\x12\x0f\n\x07\x63hoices\x18\x01 \x03(\t\"\x18\n\x05\x41\x62ort\x12\x0f\n\x07row_ids\x18\x01 \x03(\x04\"C\n\tAdmission\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.sluice.worker.v1.Error\"\xe0\x01\n\x04Step\x12\x0f\n\x07row_ids\x18\x01 \x03(\x04\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12*\n\x06starts\x18\x04 \x03(\x0b\x32\x1a.sluice.worker.v1.RowStart\x12/\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1d.sluice.worker.v1.RowLogprobs\x12-\n\x08\x66inishes\x18\x06 \x03(\x0b\x32\x1b.sluice.worker.v1.RowFinish\x12\x12\n\nbatch_size\x18\x07 \x01(\r\"W\n\x08RowStart\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x12\n\nprefill_us\x18\x03 \x01(\x04\x12\x15\n\rcached_tokens\x18\x04 \x01(\r\"i\n\x0bRowLogprobs\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12\x10\n\x08logprobs\x18\x02 \x03(\x02\x12\x0f\n\x07top_ids\x18\x03 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x04 \x03(\x02\x12\x11\n\ttop_count\x18\x05 \x01(\r\"\x8a\x01\n\tRowFinish\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.sluice.worker.v1.FinishReason\x12\x15\n\rstop_token_id\x18\x03 \x01(\r\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x17.sluice.worker.v1.Error\"R\n\x05\x45rror\x12)\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1b.sluice.worker.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\xac\x03\n\x06Status\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.sluice.worker.v1.WorkerState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x14\n\x0crows_running\x18\x03 \x01(\r\x12\x14\n\x0crows_waiting\x18\x04 \x01(\r\x12\x11\n\tbatch_max\x18\x05 \x01(\r\x12\x16\n\x0ekv_cache_usage\x18\x06 \x01(\x02\x12\x12\n\nbytes_done\x18\x07 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x08 \x01(\x04\x12\x14\n\x0cheartbeat_ms\x18\t \x01(\r\x12\x12\n\nmodel_name\x18\n \x01(\t\x12\x17\n\x0f\x65ngine_quiet_ms\x18\x0b \x01(\r\x12\x18\n\x10\x62ytes_per_second\x18\x0c \x01(\x04\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04\x66ile\x18\x0e \x01(\t\x12\x15\n\radapter_names\x18\x0f \x03(\t\x12\x1c\n\x14prefix_cache_queries\x18\x10 \x01(\x04\x12\x19\n\x11prefix_cache_hits\x18\x11 \x01(\x04\x42\x0e\n\x0c_eta_seconds\"\x11\n\x0fGetModelRequest\"\xb0\x02\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rmax_model_len\x18\x03 \x01(\r\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x16\n\x0etokenizer_hash\x18\x05 \x01(\t\x12\x15\n\reos_token_ids\x18\x06 \x03(\r\x12\x36\n\x08\x64\x65\x66\x61ults\x18\x07 \x01(\x0b\x32$.sluice.worker.v1.GenerationDefaults\x12\x0f\n\x07\x63reated\x18\x08 \x01(\x03\x12\x0e\n\x06\x65ngine\x18\t \x01(\t\x12\x19\n\x11structured_output\x18\n \x01(\x08\x12+\n\x08\x61\x64\x61pters\x18\x0b \x03(\x0b\x32\x19.sluice.worker.v1.Adapter\",\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\xd0\x01\n\x12GenerationDefaults\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x02H\x04\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x15\n\x13_repetition_penalty\"-\n\x13GetTokenizerRequest\x12\x16\n\x0etokenizer_hash\x18\x01 \x01(\t\"7\n\x14GetTokenizerResponse\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x03*\xc0\x01\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_CODE_INVALID_ARGUMENT\x10\x01\x12&\n\"ERROR_CODE_CONTEXT_LENGTH_EXCEEDED\x10\x02\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x03\x12\x19\n\x15\x45RROR_CODE_OVERLOADED\x10\x04\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x05*\x81\x02\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WORKER_STATE_RESOLVING\x10\x01\x12\x1c\n\x18WORKER_STATE_DOWNLOADING\x10\x02\x12\x1a\n\x16WORKER_STATE_VERIFYING\x10\x03\x12\x18\n\x14WORKER_STATE_LOADING\x10\x04\x12\x18\n\x14WORKER_STATE_WARMING\x10\x05\x12\x16\n\x12WORKER_STATE_READY\x10\x06\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x07\x12\x17\n\x13WORKER_STATE_FAILED\x10\x08\x32\x97\x02\n\rWorkerService\x12R\n\x07Session\x12 .sluice.worker.v1.SessionRequest\x1a!.sluice.worker.v1.SessionResponse(\x01\x30\x01\x12Q\n\x08GetModel\x12!.sluice.worker.v1.GetModelRequest\x1a\".sluice.worker.v1.GetModelResponse\x12_\n\x0cGetTokenizer\x12%.sluice.worker.v1.GetTokenizerRequest\x1a&.sluice.worker.v1.GetTokenizerResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsluice/worker/v1/worker.proto\x12\x10sluice.worker.v1\"\x9b\x01\n\x0eSessionRequest\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.sluice.worker.v1.HelloH\x00\x12*\n\x06submit\x18\x02 \x01(\x0b\x32\x18.sluice.worker.v1.SubmitH\x00\x12(\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x17.sluice.worker.v1.AbortH\x00\x42\t\n\x07message\"\xd0\x01\n\x0fSessionResponse\x12,\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.sluice.worker.v1.WelcomeH\x00\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x18.sluice.worker.v1.StatusH\x00\x12\x30\n\tadmission\x18\x03 \x01(\x0b\x32\x1b.sluice.worker.v1.AdmissionH\x00\x12&\n\x04step\x18\x04 \x01(\x0b\x32\x16.sluice.worker.v1.StepH\x00\x42\t\n\x07message\"2\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0f\n\x07gateway\x18\x02 \x01(\t\"O\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x18\n\x10software_version\x18\x03 \x01(\t\"\xaf\x01\n\x06Submit\x12\x12\n\nprompt_ids\x18\x01 \x03(\r\x12\x32\n\x08sampling\x18\x02 \x01(\x0b\x32 .sluice.worker.v1.SamplingParams\x12#\n\x04rows\x18\x03 \x03(\x0b\x32\x15.sluice.worker.v1.Row\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\t\":\n\x03Row\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x15\n\rgenerated_ids\x18\x03 \x03(\r\"\xfc\x03\n\x0eSamplingParams\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\x12\r\n\x05top_p\x18\x04 \x01(\x02\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\r\n\x05min_p\x18\x06 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\t \x01(\x02\x12\x43\n\nlogit_bias\x18\n \x03(\x0b\x32/.sluice.worker.v1.SamplingParams.LogitBiasEntry\x12\x16\n\x0estop_token_ids\x18\x0b \x03(\r\x12\x12\n\nignore_eos\x18\x0c \x01(\x08\x12\x15\n\x08logprobs\x18\r \x01(\rH\x00\x88\x01\x01\x12\x19\n\x11\x61llowed_token_ids\x18\x0e \x03(\r\x12=\n\x11structured_output\x18\x0f \x01(\x0b\x32\".sluice.worker.v1.StructuredOutput\x12\x0e\n\x06seeded\x18\x10 \x01(\x08\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0b\n\t_logprobs\"\x89\x01\n\x10StructuredOutput\x12\x15\n\x0bjson_schema\x18\x01 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x02 \x01(\tH\x00\x12,\n\x07\x63hoices\x18\x03 \x01(\x0b\x32\x19.sluice.worker.v1.ChoicesH\x00\x12\x11\n\x07grammar\x18\x04 \x01(\tH\x00\x42\x0c\n\nconstraint\"\x1a\n\x07\x43hoices\x12\x0f\n\x07\x63hoices\x18\x01 \x03(\t\"\x18\n\x05\x41\x62ort\x12\x0f\n\x07row_ids\x18\x01 \x03(\x04\"C\n\tAdmission\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.sluice.worker.v1.Error\"\xe0\x01\n\x04Step\x12\x0f\n\x07row_ids\x18\x01 \x03(\x04\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12*\n\x06starts\x18\x04 \x03(\x0b\x32\x1a.sluice.worker.v1.RowStart\x12/\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1d.sluice.worker.v1.RowLogprobs\x12-\n\x08\x66inishes\x18\x06 \x03(\x0b\x32\x1b.sluice.worker.v1.RowFinish\x12\x12\n\nbatch_size\x18\x07 \x01(\r\"W\n\x08RowStart\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x12\n\nprefill_us\x18\x03 \x01(\x04\x12\x15\n\rcached_tokens\x18\x04 \x01(\r\"i\n\x0bRowLogprobs\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12\x10\n\x08logprobs\x18\x02 \x03(\x02\x12\x0f\n\x07top_ids\x18\x03 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x04 \x03(\x02\x12\x11\n\ttop_count\x18\x05 \x01(\r\"\x8a\x01\n\tRowFinish\x12\x0e\n\x06row_id\x18\x01 \x01(\x04\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.sluice.worker.v1.FinishReason\x12\x15\n\rstop_token_id\x18\x03 \x01(\r\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x17.sluice.worker.v1.Error\"R\n\x05\x45rror\x12)\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1b.sluice.worker.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\xac\x03\n\x06Status\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.sluice.worker.v1.WorkerState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x14\n\x0crows_running\x18\x03 \x01(\r\x12\x14\n\x0crows_waiting\x18\x04 \x01(\r\x12\x11\n\tbatch_max\x18\x05 \x01(\r\x12\x16\n\x0ekv_cache_usage\x18\x06 \x01(\x02\x12\x12\n\nbytes_done\x18\x07 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x08 \x01(\x04\x12\x14\n\x0cheartbeat_ms\x18\t \x01(\r\x12\x12\n\nmodel_name\x18\n \x01(\t\x12\x17\n\x0f\x65ngine_quiet_ms\x18\x0b \x01(\r\x12\x18\n\x10\x62ytes_per_second\x18\x0c \x01(\x04\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04\x66ile\x18\x0e \x01(\t\x12\x15\n\radapter_names\x18\x0f \x03(\t\x12\x1c\n\x14prefix_cache_queries\x18\x10 \x01(\x04\x12\x19\n\x11prefix_cache_hits\x18\x11 \x01(\x04\x42\x0e\n\x0c_eta_seconds\"\x11\n\x0fGetModelRequest\"\xb0\x02\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rmax_model_len\x18\x03 \x01(\r\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x16\n\x0etokenizer_hash\x18\x05 \x01(\t\x12\x15\n\reos_token_ids\x18\x06 \x03(\r\x12\x36\n\x08\x64\x65\x66\x61ults\x18\x07 \x01(\x0b\x32$.sluice.worker.v1.GenerationDefaults\x12\x0f\n\x07\x63reated\x18\x08 \x01(\x03\x12\x0e\n\x06\x65ngine\x18\t \x01(\t\x12\x19\n\x11structured_output\x18\n \x01(\x08\x12+\n\x08\x61\x64\x61pters\x18\x0b \x03(\x0b\x32\x19.sluice.worker.v1.Adapter\",\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\xd0\x01\n\x12GenerationDefaults\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x02H\x04\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x15\n\x13_repetition_penalty\"-\n\x13GetTokenizerRequest\x12\x16\n\x0etokenizer_hash\x18\x01 \x01(\t\"7\n\x14GetTokenizerResponse\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x03*\xc0\x01\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_CODE_INVALID_ARGUMENT\x10\x01\x12&\n\"ERROR_CODE_CONTEXT_LENGTH_EXCEEDED\x10\x02\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x03\x12\x19\n\x15\x45RROR_CODE_OVERLOADED\x10\x04\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x05*\x81\x02\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WORKER_STATE_RESOLVING\x10\x01\x12\x1c\n\x18WORKER_STATE_DOWNLOADING\x10\x02\x12\x1a\n\x16WORKER_STATE_VERIFYING\x10\x03\x12\x18\n\x14WORKER_STATE_LOADING\x10\x04\x12\x18\n\x14WORKER_STATE_WARMING\x10\x05\x12\x16\n\x12WORKER_STATE_READY\x10\x06\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x07\x12\x17\n\x13WORKER_STATE_FAILED\x10\x08\x32\x97\x02\n\rWorkerService\x12R\n\x07Session\x12 .sluice.worker.v1.SessionRequest\x1a!.sluice.worker.v1.SessionResponse(\x01\x30\x01\x12Q\n\x08GetModel\x12!.sluice.worker.v1.GetModelRequest\x1a\".sluice.worker.v1.GetModelResponse\x12_\n\x0cGetTokenizer\x12%.sluice.worker.v1.GetTokenizerRequest\x1a&.sluice.worker.v1.GetTokenizerResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=3315
-  _globals['_FINISHREASON']._serialized_end=3435
-  _globals['_ERRORCODE']._serialized_start=3438
-  _globals['_ERRORCODE']._serialized_end=3630
-  _globals['_WORKERSTATE']._serialized_start=3633
-  _globals['_WORKERSTATE']._serialized_end=3890
+  _globals['_FINISHREASON']._serialized_start=3331
+  _globals['_FINISHREASON']._serialized_end=3451
+  _globals['_ERRORCODE']._serialized_start=3454
+  _globals['_ERRORCODE']._serialized_end=3646
+  _globals['_WORKERSTATE']._serialized_start=3649
+  _globals['_WORKERSTATE']._serialized_end=3906
   _globals['_SESSIONREQUEST']._serialized_start=52
   _globals['_SESSIONREQUEST']._serialized_end=207
   _globals['_SESSIONRESPONSE']._serialized_start=210
@@ -52,41 +52,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROW']._serialized_start=731
   _globals['_ROW']._serialized_end=789
   _globals['_SAMPLINGPARAMS']._serialized_start=792
-  _globals['_SAMPLINGPARAMS']._serialized_end=1284
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=1223
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=1271
-  _globals['_STRUCTUREDOUTPUT']._serialized_start=1287
-  _globals['_STRUCTUREDOUTPUT']._serialized_end=1424
-  _globals['_CHOICES']._serialized_start=1426
-  _globals['_CHOICES']._serialized_end=1452
-  _globals['_ABORT']._serialized_start=1454
-  _globals['_ABORT']._serialized_end=1478
-  _globals['_ADMISSION']._serialized_start=1480
-  _globals['_ADMISSION']._serialized_end=1547
-  _globals['_STEP']._serialized_start=1550
-  _globals['_STEP']._serialized_end=1774
-  _globals['_ROWSTART']._serialized_start=1776
-  _globals['_ROWSTART']._serialized_end=1863
-  _globals['_ROWLOGPROBS']._serialized_start=1865
-  _globals['_ROWLOGPROBS']._serialized_end=1970
-  _globals['_ROWFINISH']._serialized_start=1973
-  _globals['_ROWFINISH']._serialized_end=2111
-  _globals['_ERROR']._serialized_start=2113
-  _globals['_ERROR']._serialized_end=2195
-  _globals['_STATUS']._serialized_start=2198
-  _globals['_STATUS']._serialized_end=2626
-  _globals['_GETMODELREQUEST']._serialized_start=2628
-  _globals['_GETMODELREQUEST']._serialized_end=2645
-  _globals['_GETMODELRESPONSE']._serialized_start=2648
-  _globals['_GETMODELRESPONSE']._serialized_end=2952
-  _globals['_ADAPTER']._serialized_start=2954
-  _globals['_ADAPTER']._serialized_end=2998
-  _globals['_GENERATIONDEFAULTS']._serialized_start=3001
-  _globals['_GENERATIONDEFAULTS']._serialized_end=3209
-  _globals['_GETTOKENIZERREQUEST']._serialized_start=3211
-  _globals['_GETTOKENIZERREQUEST']._serialized_end=3256
-  _globals['_GETTOKENIZERRESPONSE']._serialized_start=3258
-  _globals['_GETTOKENIZERRESPONSE']._serialized_end=3313
-  _globals['_WORKERSERVICE']._serialized_start=3893
-  _globals['_WORKERSERVICE']._serialized_end=4172
+  _globals['_SAMPLINGPARAMS']._serialized_end=1300
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=1239
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=1287
+  _globals['_STRUCTUREDOUTPUT']._serialized_start=1303
+  _globals['_STRUCTUREDOUTPUT']._serialized_end=1440
+  _globals['_CHOICES']._serialized_start=1442
+  _globals['_CHOICES']._serialized_end=1468
+  _globals['_ABORT']._serialized_start=1470
+  _globals['_ABORT']._serialized_end=1494
+  _globals['_ADMISSION']._serialized_start=1496
+  _globals['_ADMISSION']._serialized_end=1563
+  _globals['_STEP']._serialized_start=1566
+  _globals['_STEP']._serialized_end=1790
+  _globals['_ROWSTART']._serialized_start=1792
+  _globals['_ROWSTART']._serialized_end=1879
+  _globals['_ROWLOGPROBS']._serialized_start=1881
+  _globals['_ROWLOGPROBS']._serialized_end=1986
+  _globals['_ROWFINISH']._serialized_start=1989
+  _globals['_ROWFINISH']._serialized_end=2127
+  _globals['_ERROR']._serialized_start=2129
+  _globals['_ERROR']._serialized_end=2211
+  _globals['_STATUS']._serialized_start=2214
+  _globals['_STATUS']._serialized_end=2642
+  _globals['_GETMODELREQUEST']._serialized_start=2644
+  _globals['_GETMODELREQUEST']._serialized_end=2661
+  _globals['_GETMODELRESPONSE']._serialized_start=2664
+  _globals['_GETMODELRESPONSE']._serialized_end=2968
+  _globals['_ADAPTER']._serialized_start=2970
+  _globals['_ADAPTER']._serialized_end=3014
+  _globals['_GENERATIONDEFAULTS']._serialized_start=3017
+  _globals['_GENERATIONDEFAULTS']._serialized_end=3225
+  _globals['_GETTOKENIZERREQUEST']._serialized_start=3227
+  _globals['_GETTOKENIZERREQUEST']._serialized_end=3272
+  _globals['_GETTOKENIZERRESPONSE']._serialized_start=3274
+  _globals['_GETTOKENIZERRESPONSE']._serialized_end=3329
+  _globals['_WORKERSERVICE']._serialized_start=3909
+  _globals['_WORKERSERVICE']._serialized_end=4188
 # @@protoc_insertion_point(module_scope)

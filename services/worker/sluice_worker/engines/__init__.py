@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -12,15 +14,25 @@ from sluice_worker.weights.report import LoadReport
 
 ENGINES: dict[EngineName, str] = {
     "hf": "sluice_worker.engines.hf_settings",
+    "vllm": "sluice_worker.engines.vllm",
     "fake": "sluice_worker.engines.fake",
 }
+
+
+_MADE_OF: dict[EngineName, str] = {"hf": "torch", "vllm": "vllm"}
 
 
 class EngineModule(Protocol):
     """What the module of an engine has."""
 
-    def load_engine(self, settings: Settings, model_dir: Path, report: LoadReport) -> Engine:
-        """Load a model. Blocking; raises ModelNotUsable.
+    def load_engine(
+        self,
+        settings: Settings,
+        model_dir: Path,
+        report: LoadReport,
+        adapters: Mapping[str, Path],
+    ) -> Engine:
+        """Load a model and its adapters, by name. Blocking; raises ModelNotUsable.
 
         Tells how far it has read the weights, and when the first passes through them begin
         (``WORKER_STATE_WARMING``).
@@ -38,11 +50,12 @@ class EngineNotAvailable(Exception):
 
 
 def check_engine(name: EngineName) -> None:
-    """Raise EngineNotAvailable when there is no engine of that name. Imports nothing."""
-    if name not in ENGINES:
+    """Raise EngineNotAvailable when what the engine is made of is not there. Imports nothing."""
+    package = _MADE_OF.get(name)
+    if package and find_spec(package) is None:
         raise EngineNotAvailable(
-            f"ENGINE={name} is not part of this version of Sluice yet; "
-            f"use {' or '.join(ENGINES)} with MODEL_DEVICE=cpu"
+            f"ENGINE={name} needs the Python package {package!r}, which is not installed here: use "
+            "the image that has it, or install it beside the worker"
         )
 
 

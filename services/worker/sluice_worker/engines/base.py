@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from prometheus_client.metrics_core import Metric
+
 
 class RowKey(NamedTuple):
     """Names one row in one worker: the session it came on, its id on that session."""
@@ -46,7 +48,8 @@ class SamplingParams:
 
     The fields and their meaning are those of the contract's ``SamplingParams``.
     ``logprobs`` is None for no log-probabilities, else how many of the most likely
-    tokens are reported beside the chosen one.
+    tokens are reported beside the chosen one. ``seeded``: the draws have to follow from the
+    rows' seeds; otherwise an engine may draw as it likes.
     """
 
     max_tokens: int
@@ -64,6 +67,7 @@ class SamplingParams:
     logprobs: int | None = None
     allowed_token_ids: tuple[int, ...] = ()
     structured_output: StructuredOutput | None = None
+    seeded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +249,9 @@ class Engine(Protocol):
 
     def load(self) -> EngineLoad:
         """How busy the engine is now. Cheap: it is asked for each heartbeat."""
+
+    def metrics(self) -> Iterable[Metric]:
+        """Metrics of the engine's own, beside those that all engines have."""
 
     def close(self) -> None:
         """Stop stepping and free the model. Idempotent; waits for the step under way."""

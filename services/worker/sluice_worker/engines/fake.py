@@ -16,11 +16,12 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
 from sluice.worker.v1 import worker_pb2 as pb
 from tokenizers import Tokenizer
 
@@ -76,7 +77,9 @@ def check_model(settings: Settings, config_dir: Path) -> str:
     return "anything will do for the fake engine"
 
 
-def load_engine(settings: Settings, model_dir: Path, report: LoadReport) -> FakeEngine:
+def load_engine(
+    settings: Settings, model_dir: Path, report: LoadReport, adapters: Mapping[str, Path]
+) -> FakeEngine:
     """A fake engine that speaks the tokens of the tokenizer in ``model_dir``."""
     time.sleep(settings.fake.load_ms / 1000)
     report.state(pb.WORKER_STATE_WARMING)
@@ -191,6 +194,10 @@ class FakeEngine:
         """How busy the engine is; a row counts as one share of the KV cache."""
         running, waiting = len(self._running), len(self._waiting)
         return EngineLoad(running, waiting, running / self.model.batch_max)
+
+    def metrics(self) -> Iterable[Metric]:
+        """None of its own."""
+        return ()
 
     def close(self) -> None:
         """Stop stepping."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from sluice.worker.v1 import worker_pb2 as pb
@@ -18,7 +19,9 @@ from sluice_worker.weights.report import LoadReport
 TELL_SECONDS = 0.25
 
 
-def load_engine(settings: Settings, model_dir: Path, report: LoadReport) -> Engine:
+def load_engine(
+    settings: Settings, model_dir: Path, report: LoadReport, adapters: Mapping[str, Path]
+) -> Engine:
     """Load the hf engine. Blocking; raises ModelNotUsable."""
     meter: Meter | None = None
     told = 0.0

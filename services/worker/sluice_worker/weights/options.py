@@ -10,15 +10,17 @@ class DownloadOptions:
     """``stall_seconds``: how long no byte may move before the download has failed.
 
     ``connections``: files fetched at once. ``pickle``: take pickled weights where there are no
-    others. ``code``: take the model's Python files.
+    others. ``code``: take the model's Python files. ``adapter``: it is an adapter, not a model.
     """
 
     stall_seconds: float = 120.0
     connections: int = 4
     pickle: bool = False
     code: bool = False
+    adapter: bool = False
 
     @property
     def variant(self) -> str:
         """Tells records of different selections of files apart."""
-        return ("-pickle" if self.pickle else "") + ("-code" if self.code else "")
+        chosen = {"-pickle": self.pickle, "-code": self.code, "-adapter": self.adapter}
+        return "".join(name for name, wanted in chosen.items() if wanted)

@@ -10,10 +10,11 @@ from concurrent.futures import Future
 
 from sluice.worker.v1 import worker_pb2 as pb
 
+from sluice_worker.weights.adapter_files import select_adapter
 from sluice_worker.weights.cache import RepoCache
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.hub import HubError, HubRepo, RevisionMissing
-from sluice_worker.weights.hub_file import Listing
+from sluice_worker.weights.hub_file import HubFile, Listing
 from sluice_worker.weights.options import DownloadOptions
 from sluice_worker.weights.report import LoadReport
 from sluice_worker.weights.selection import select
@@ -68,14 +69,19 @@ class Resolver:
             if found is None:
                 raise
             listing = found
-        options = self._options
         try:
-            files = select(listing.files, pickle=options.pickle, code=options.code)
+            files = self._needed(listing)
         except ModelNotUsable as error:
             if self._repo.offline:  # that a file is not in the cache says nothing of the model
                 raise self._repo.offline_error() from error
             raise
         return Listing(listing.commit, tuple(files), gated=listing.gated)
+
+    def _needed(self, listing: Listing) -> list[HubFile]:
+        options = self._options
+        if options.adapter:
+            return select_adapter(listing.files)
+        return select(listing.files, pickle=options.pickle, code=options.code)
 
     def _complete(self) -> Listing | None:
         commit = self._cache.commit_of(self._repo.revision)

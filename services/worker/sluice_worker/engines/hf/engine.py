@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import torch
+from prometheus_client.metrics_core import Metric
 
 from sluice_worker.engines.base import (
     EngineLoad,
@@ -119,6 +120,10 @@ class HfEngine:
         with self._changed:
             running = min(self._running, len(self._keys))
             return EngineLoad(running, len(self._keys) - running, self._usage)
+
+    def metrics(self) -> Iterable[Metric]:
+        """As ``Engine.metrics``: none of its own."""
+        return ()
 
     def close(self) -> None:
         """As ``Engine.close``."""

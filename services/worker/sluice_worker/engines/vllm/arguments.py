@@ -1,0 +1,138 @@
+"""From the worker's settings to vLLM's own arguments, checked by vLLM's own parser."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from sluice_worker.engines.vllm.adapters import lora_arguments
+from sluice_worker.engines.vllm.weights_progress import register
+from sluice_worker.settings import Settings
+from sluice_worker.weights.errors import ModelNotUsable
+from sluice_worker.weights.source import served_name
+from sluice_worker.wire import MAX_LOGPROBS
+
+#: Between the machines that share a model.
+LEADER_PORT = 29501
+
+
+def engine_config(
+    settings: Settings, model_dir: Path, adapters: Mapping[str, Path], *, follower: bool = False
+) -> VllmConfig:
+    """All of vLLM's configuration. Needs the model's config files only. Raises ModelNotUsable."""
+    register()  # this process's parser has to know the loader too
+    arguments = {**_own(settings, model_dir), **lora_arguments(adapters), **_nodes(settings)}
+    given = _given(settings, set(arguments))
+    _check_device(settings)
+    with _refusals():
+        return AsyncEngineArgs(**{**given, **arguments}).create_engine_config(headless=follower)
+
+
+def _own(settings: Settings, model_dir: Path) -> dict[str, Any]:
+    """What Sluice's settings say. VLLM_ARGS may not say it again."""
+    return {
+        "model": str(model_dir),
+        "served_model_name": served_name(settings),
+        "trust_remote_code": settings.trust_remote_code,
+        "dtype": settings.dtype,
+        "quantization": settings.quantization,
+        "max_num_seqs": settings.batch_max,
+        # -1: as long as the model can, or as the memory for keys and values allows.
+        "max_model_len": settings.max_model_len or -1,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "kv_cache_memory_bytes": settings.kv_cache_bytes and int(settings.kv_cache_bytes),
+        "enable_prefix_caching": settings.enable_prefix_caching,
+        "tensor_parallel_size": settings.tp_size,
+        "pipeline_parallel_size": settings.pp_size,
+        "max_logprobs": MAX_LOGPROBS,
+        # The gateway merges the model's own sampling defaults, for every engine.
+        "generation_config": "vllm",
+        # One dialect of grammars in all engines: the hf engine has llguidance too.
+        "structured_outputs_config": {"backend": "guidance"},
+        "enable_log_requests": False,
+        "disable_log_stats": False,
+    }
+
+
+def _nodes(settings: Settings) -> dict[str, Any]:
+    if settings.node_count == 1:
+        return {}
+    return {
+        "nnodes": settings.node_count,
+        "node_rank": settings.node_rank,
+        "master_addr": settings.leader_address,
+        "master_port": LEADER_PORT,
+        "distributed_executor_backend": "mp",
+    }
+
+
+def _given(settings: Settings, own: set[str]) -> dict[str, Any]:
+    """What VLLM_ARGS says, by vLLM's own parser. Raises ModelNotUsable."""
+    try:
+        words = shlex.split(settings.vllm_args)
+    except ValueError as error:
+        raise _wrong(f"{error}") from error
+    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    AsyncEngineArgs.add_cli_args(parser)
+    for action in parser._actions:  # noqa: SLF001 (what is not said must not be there)
+        action.default = argparse.SUPPRESS
+    complaints = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaints):
+            given: dict[str, Any] = vars(parser.parse_args(words))
+    except (SystemExit, argparse.ArgumentError, ValueError) as error:
+        reason = complaints.getvalue().strip().splitlines() or [str(error)]
+        raise _wrong(reason[-1].removeprefix("usage: ")) from error
+    given.pop("model_tag", None)
+    if clash := sorted(own & given.keys()):
+        names = ", ".join("--" + name.replace("_", "-") for name in clash)
+        raise _wrong(f"{names} is set by Sluice: use its own settings, or leave it out")
+    return given
+
+
+class _Parser(FlexibleArgumentParser):  # type: ignore[misc]
+    """Raises what it has to complain of."""
+
+    def error(self, message: str) -> None:
+        raise ValueError(message)
+
+
+def _wrong(reason: str) -> ModelNotUsable:
+    return ModelNotUsable(f"VLLM_ARGS: {reason}")
+
+
+def _check_device(settings: Settings) -> None:
+    found = current_platform.device_type
+    if found != settings.model_device:
+        have = f"vLLM finds a device of type {found!r}" if found else "vLLM finds no device"
+        raise ModelNotUsable(
+            f"MODEL_DEVICE={settings.model_device}, but {have} here: check the drivers, that the "
+            "container was given a GPU, and that this is vLLM's build for the device"
+        )
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Translate what vLLM says to a model or to arguments that it cannot have."""
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
+        raise ModelNotUsable(f"vLLM cannot serve it so: {_reason(error)}", str(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The sentence that matters: pydantic wraps it in several lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if line.startswith(("Value error,", "Assertion"))), None)
+    reason = told or (lines[0] if lines else type(error).__name__)
+    return reason.removeprefix("Value error, ").partition(" [type=")[0]

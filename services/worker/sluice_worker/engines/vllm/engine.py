@@ -1,0 +1,327 @@
+"""The vllm engine: a thread with vLLM's event loop, and a door for the service's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+from vllm.exceptions import VLLMClientError
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from sluice_worker.engines.base import (
+    EngineLoad,
+    ErrorCode,
+    GenerationRequest,
+    ModelInfo,
+    RequestError,
+    RowKey,
+    RowOutput,
+    RowSpec,
+    SamplingParams,
+    StepOutput,
+    StructuredOutput,
+)
+from sluice_worker.engines.vllm.outputs import row_output
+from sluice_worker.engines.vllm.sampling import vllm_sampling_params
+from sluice_worker.engines.vllm.stats import vllm_metrics
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[StepOutput], None]
+Fail = Callable[[BaseException], None]
+
+
+class EngineThread:
+    """An event loop in a thread of its own, so that vLLM's work is not on the service's."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``work`` there and wait for what it returns."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def stop(self) -> None:
+        """End the loop and wait for its thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class _Row:
+    """A row under way; vLLM puts its outputs here, in the place of a queue of its own."""
+
+    __slots__ = ("engine", "key", "logprobs", "request_id", "started")
+
+    def __init__(self, engine: VllmEngine, key: RowKey, logprobs: int | None, request_id: str):
+        self.engine = engine
+        self.key = key
+        self.logprobs = logprobs
+        self.request_id = request_id
+        self.started = False
+
+    def put(self, output: RequestOutput | Exception) -> None:
+        """Called by vLLM, on its loop, for each step's output of this row."""
+        if isinstance(output, RequestOutput):
+            self.engine.take(self, output)
+
+
+class VllmEngine:
+    """Engine over vLLM's AsyncLLM. See ``sluice_worker.engines.base.Engine``."""
+
+    def __init__(
+        self,
+        model: ModelInfo,
+        llm: AsyncLLM,
+        thread: EngineThread,
+        steps: StepSource,
+        adapters: dict[str, LoRARequest],
+        *,
+        queue_max: int,
+    ) -> None:
+        self.model = model
+        self._llm = llm
+        self._thread = thread
+        self._adapters = adapters
+        self._tasks = thread.call(llm.get_supported_tasks())
+        self._room = queue_max + model.batch_max
+        self._emit: Emit | None = None
+        self._fail: Fail | None = None
+        self._closing = False
+        self._dead = False
+        self._lock = threading.Lock()
+        self._rows: dict[RowKey, _Row] = {}
+        # All that follows belongs to vLLM's loop.
+        self._outbox: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
+        self._ready: list[RowOutput] = []
+        self._running = 0
+        self._usage = 0.0
+        self._prefix_queries = 0
+        self._prefix_hits = 0
+        self._last_step = time.monotonic()
+        steps.listener = self._on_step
+
+    def __repr__(self) -> str:
+        load = self.load()
+        return f"<VllmEngine running={load.rows_running} waiting={load.rows_waiting}>"
+
+    def start(self, emit: Emit, fail: Fail) -> None:
+        """As ``Engine.start``."""
+        self._emit, self._fail = emit, fail
+        self._thread.loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._sender = self._thread.loop.create_task(self._send())
+        handler = self._llm.output_handler
+        assert handler is not None
+        handler.add_done_callback(self._on_end)
+
+    async def _send(self) -> None:
+        """Do what there is to do for vLLM, one after the other: an abort never overtakes its row."""
+        while True:
+            work = await self._outbox.get()
+            try:
+                await work
+            except Exception as error:  # noqa: BLE001 (what cannot be sent to is dead)
+                self._die(error)
+
+    # What goes to vLLM
+
+    def prepare(self, output: StructuredOutput) -> None:
+        """As ``Engine.prepare``. vLLM checks here what it compiles beside its steps."""
+        sampling = SamplingParams(max_tokens=1, structured_output=output)
+        self._made("check", (0,), sampling, RowSpec(RowKey(0, 0), 0), None)
+
+    def submit(self, request: GenerationRequest) -> None:
+        """As ``Engine.submit``."""
+        keys = {spec.key for spec in request.rows}
+        with self._lock:
+            self._check_room(keys, len(request.rows))
+        adapter = self._adapters[request.adapter] if request.adapter else None
+        made = [
+            self._made(
+                f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}",
+                (*request.prompt_ids, *spec.generated_ids),
+                request.sampling,
+                spec,
+                adapter,
+            )
+            for spec in request.rows
+        ]
+        if not self._rows:
+            self._last_step = time.monotonic()  # the clock of an idle engine starts now
+        for spec, core_request in zip(request.rows, made, strict=True):
+            row = _Row(self, spec.key, request.sampling.logprobs, core_request.request_id)
+            with self._lock:
+                self._rows[spec.key] = row
+            self._post(self._add(row, core_request))
+
+    def _check_room(self, keys: set[RowKey], rows: int) -> None:
+        if self._closing or self._dead:
+            raise RequestError(ErrorCode.UNAVAILABLE, "The engine is closed.")
+        if len(keys) < rows or not keys.isdisjoint(self._rows):
+            raise RequestError(
+                ErrorCode.INVALID_ARGUMENT, "A row of that id is there already.", "rows.row_id"
+            )
+        if rows > self._room:
+            raise RequestError(
+                ErrorCode.INVALID_ARGUMENT, f"A request may have {self._room} rows at most.", "rows"
+            )
+        if len(self._rows) + rows > self._room:
+            raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
+
+    def _made(
+        self,
+        request_id: str,
+        prompt_ids: tuple[int, ...],
+        sampling: SamplingParams,
+        spec: RowSpec,
+        adapter: LoRARequest | None,
+    ) -> EngineCoreRequest:
+        """The request as vLLM's core takes it, checked by vLLM. Raises RequestError."""
+        try:
+            made = self._llm.input_processor.process_inputs(
+                request_id,
+                {"type": "token", "prompt_token_ids": list(prompt_ids)},
+                vllm_sampling_params(sampling, spec),
+                supported_tasks=self._tasks,
+                lora_request=adapter,
+            )
+        except (VLLMClientError, ValueError) as error:
+            raise _refusal(error, sampling) from error
+        self._llm.input_processor.assign_request_id(made)
+        return made
+
+    async def _add(self, row: _Row, core_request: EngineCoreRequest) -> None:
+        if row.key not in self._rows:
+            return  # aborted before it was there
+        # What AsyncLLM.add_request does for one row, with a queue of ours: its own would need a
+        # task for every row, woken at every token.
+        self._llm.output_processor.add_request(core_request, None, None, 0, row)
+        await self._llm.engine_core.add_request_async(core_request)
+
+    def abort(self, keys: Iterable[RowKey]) -> None:
+        """As ``Engine.abort``."""
+        with self._lock:
+            gone = [row for key in keys if (row := self._rows.pop(key, None))]
+        if gone:
+            self._post(self._drop([row.request_id for row in gone]))
+
+    async def _drop(self, request_ids: list[str]) -> None:
+        await self._llm.abort(request_ids, internal=True)
+
+    def _post(self, work: Coroutine[Any, Any, None]) -> None:
+        self._thread.loop.call_soon_threadsafe(self._outbox.put_nowait, work)
+
+    # What comes from vLLM
+
+    def take(self, row: _Row, output: RequestOutput) -> None:
+        """Keep a row's output until the step is over."""
+        if row.key not in self._rows:
+            return
+        made = row_output(row.key, output, row.logprobs, begins=not row.started)
+        row.started = True
+        if made.finish:
+            with self._lock:
+                self._rows.pop(row.key, None)
+        self._ready.append(made)
+
+    def _on_step(self, scheduler_stats: Any, iteration_stats: Any) -> None:
+        """All outputs of a step have been handed out: they are one frame."""
+        now = time.monotonic()
+        seconds, self._last_step = now - self._last_step, now
+        if scheduler_stats is not None:
+            self._note(scheduler_stats)
+        if not (self._ready and self._emit):
+            return
+        rows, self._ready = self._ready, []
+        ended = sum(row.finish is not None for row in rows)
+        self._emit(
+            StepOutput(
+                rows,
+                batch_size=max(len(rows), self._running + ended),
+                seconds=seconds,
+                prompt_tokens=iteration_stats.num_prompt_tokens if iteration_stats else 0,
+            )
+        )
+
+    def _note(self, stats: Any) -> None:
+        self._running = stats.num_running_reqs
+        self._usage = stats.kv_cache_usage
+        self._prefix_queries += stats.prefix_cache_stats.queries
+        self._prefix_hits += stats.prefix_cache_stats.hits
+
+    def _on_end(self, handler: asyncio.Task[None]) -> None:
+        """No more outputs are read: vLLM's core is dead, or this engine closes."""
+        error = None if handler.cancelled() else handler.exception()
+        self._die(error or RuntimeError("vLLM's engine core died; its own log says why"))
+
+    def _die(self, error: BaseException) -> None:
+        if self._closing or self._dead:
+            return
+        self._dead = True
+        log.error("vLLM's engine is dead: %s", error)
+        assert self._fail
+        self._fail(error)
+
+    def load(self) -> EngineLoad:
+        """As ``Engine.load``. vLLM's own figures are those of its last step."""
+        rows = len(self._rows)
+        running = min(self._running, rows)
+        usage = self._usage if rows else 0.0
+        return EngineLoad(running, rows - running, usage, self._prefix_queries, self._prefix_hits)
+
+    def metrics(self) -> Iterable[Metric]:
+        """As ``Engine.metrics``."""
+        return vllm_metrics()
+
+    def close(self) -> None:
+        """As ``Engine.close``."""
+        if self._closing:
+            return
+        self._closing = True
+        self._thread.call(self._shut_down())
+        self._thread.stop()
+        self._rows.clear()
+
+    async def _shut_down(self) -> None:
+        if self._emit:
+            self._sender.cancel()
+        self._llm.shutdown()
+
+
+class StepSource:
+    """Where vLLM tells of its steps; the engine listens once it is there."""
+
+    def __init__(self) -> None:
+        self.listener: Callable[[Any, Any], None] | None = None
+
+    def tell(self, scheduler_stats: Any, iteration_stats: Any) -> None:
+        """Pass on what a step came to."""
+        if self.listener:
+            self.listener(scheduler_stats, iteration_stats)
+
+
+def _refusal(error: Exception, sampling: SamplingParams) -> RequestError:
+    field = str(getattr(error, "parameter", None) or "")
+    if not field and sampling.structured_output:
+        field = "structured_output"
+    # vLLM's messages to clients have no paths or addresses in them.
+    message = str(error).strip().splitlines()
+    return RequestError(
+        ErrorCode.INVALID_ARGUMENT, message[0] if message else type(error).__name__, field
+    )

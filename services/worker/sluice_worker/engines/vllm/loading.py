@@ -1,0 +1,180 @@
+"""Loads a model into vLLM, and tells how far it is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+import vllm
+from sluice.worker.v1 import worker_pb2 as pb
+from vllm.config import VllmConfig
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from sluice_worker.engines.base import AdapterInfo, ModelInfo
+from sluice_worker.engines.vllm.adapters import lora_requests
+from sluice_worker.engines.vllm.arguments import engine_config
+from sluice_worker.engines.vllm.engine import EngineThread, StepSource, VllmEngine
+from sluice_worker.engines.vllm.fingerprint import fingerprint
+from sluice_worker.engines.vllm.stats import step_logger
+from sluice_worker.engines.vllm.weights_progress import WeightsProgress
+from sluice_worker.progress import Meter
+from sluice_worker.settings import Settings
+from sluice_worker.weights.errors import ModelNotUsable
+from sluice_worker.weights.report import LoadReport
+
+log = logging.getLogger(__name__)
+
+#: How often it is told how far a model has been read.
+TELL_SECONDS = 0.25
+
+#: What has no meaning to vLLM, and what has it instead.
+_NO_MEANING = {
+    "batch_delay_ms": "vLLM never waits for company: a request joins the batch at the next step",
+    "prefill_chunk": "use VLLM_ARGS=--max-num-batched-tokens N",
+    "num_threads": "vLLM counts its own; see OMP_NUM_THREADS",
+}
+
+
+def load(
+    settings: Settings, model_dir: Path, report: LoadReport, adapters: Mapping[str, Path]
+) -> VllmEngine:
+    """Load a model. Blocking; raises ModelNotUsable."""
+    for name in settings.model_fields_set & _NO_MEANING.keys():
+        log.warning("%s has no meaning with ENGINE=vllm: %s", name.upper(), _NO_MEANING[name])
+    config = engine_config(settings, model_dir, adapters)
+    requests = lora_requests(adapters)
+    steps = StepSource()
+    thread = EngineThread()
+    try:
+        llm = _load_watched(thread, config, steps, requests, model_dir, report)
+    except ModelNotUsable:
+        thread.stop()
+        raise
+    model = _describe(llm, settings, model_dir, adapters)
+    return VllmEngine(model, llm, thread, steps, requests, queue_max=settings.queue_max)
+
+
+def _load_watched(
+    thread: EngineThread,
+    config: VllmConfig,
+    steps: StepSource,
+    adapters: Mapping[str, LoRARequest],
+    model_dir: Path,
+    report: LoadReport,
+) -> AsyncLLM:
+    """Load in vLLM's thread; tell in this one how far it is."""
+    loaded: Future[AsyncLLM] = Future()
+
+    def run() -> None:
+        try:
+            loaded.set_result(thread.call(_load(config, steps, adapters, report)))
+        except Exception as error:  # noqa: BLE001 (raised below)
+            loaded.set_exception(error)
+
+    with WeightsProgress() as progress:
+        threading.Thread(target=run, name="vllm-load", daemon=True).start()
+        total = _weight_bytes(model_dir)
+        meter = Meter(total)
+        warming = False
+        while not loaded.done():
+            count, finished = progress.look()
+            if finished and not warming:
+                warming = True
+                report.state(pb.WORKER_STATE_WARMING)
+                report.note("vLLM compiles and warms up; a model's first start takes minutes")
+            elif not warming:
+                meter.add(min(count, total) - meter.done)
+                report.progress(meter.progress())
+            time.sleep(TELL_SECONDS)
+    try:
+        return loaded.result()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ModelNotUsable(
+            f"vLLM could not load the model ({error}); its lines in the worker's log say why",
+            repr(error),
+        ) from error
+
+
+async def _load(
+    config: VllmConfig,
+    steps: StepSource,
+    adapters: Mapping[str, LoRARequest],
+    report: LoadReport,
+) -> AsyncLLM:
+    llm = AsyncLLM.from_vllm_config(config, stat_loggers=[step_logger(steps.tell)])
+    try:
+        report.state(pb.WORKER_STATE_WARMING)
+        for adapter in adapters.values():
+            await _add_adapter(llm, adapter)
+        await _warm_up(llm)
+    except BaseException:
+        llm.shutdown()
+        raise
+    return llm
+
+
+async def _add_adapter(llm: AsyncLLM, adapter: LoRARequest) -> None:
+    try:
+        await llm.add_lora(adapter)
+        await llm.pin_lora(adapter.lora_int_id)
+    except Exception as error:
+        raise ModelNotUsable(
+            f"LORA_MODULES: vLLM cannot load the adapter {adapter.lora_name}; the worker's log "
+            "says why",
+            str(error),
+        ) from error
+
+
+async def _warm_up(llm: AsyncLLM) -> None:
+    """One row with all that vLLM compiles at its first use: nobody's first token waits for it."""
+    sampling = SamplingParams(
+        max_tokens=4,
+        temperature=1.0,
+        top_p=0.9,
+        top_k=8,
+        seed=1,
+        logprobs=1,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+    prompt = {"type": "token", "prompt_token_ids": [0, 0, 0, 0]}
+    async for _ in llm.generate(prompt, sampling, "warm-up"):
+        pass
+
+
+def _describe(
+    llm: AsyncLLM, settings: Settings, model_dir: Path, adapters: Mapping[str, Path]
+) -> ModelInfo:
+    config = llm.model_config
+    base = fingerprint(llm.vllm_config, vllm.__version__, model_dir)
+    return ModelInfo(
+        fingerprint=base,
+        max_model_len=config.max_model_len,
+        vocab_size=config.get_vocab_size(),
+        eos_token_ids=_eos_token_ids(llm),
+        batch_max=settings.batch_max,
+        structured_output=llm.tokenizer is not None,
+        adapters=tuple(
+            AdapterInfo(name, fingerprint(llm.vllm_config, vllm.__version__, model_dir, path))
+            for name, path in adapters.items()
+        ),
+    )
+
+
+def _eos_token_ids(llm: AsyncLLM) -> tuple[int, ...]:
+    """Those at which vLLM stops: the tokenizer's, and those of generation_config.json."""
+    stated = llm.model_config.try_get_generation_config().get("eos_token_id")
+    ids = [stated] if isinstance(stated, int) else list(stated or ())
+    own = llm.renderer.get_eos_token_id()
+    return tuple(dict.fromkeys(ids if own is None else [own, *ids]))
+
+
+def _weight_bytes(model_dir: Path) -> int:
+    return sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))

@@ -1,0 +1,124 @@
+"""From the contract's sampling parameters to vLLM's, field by field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import SamplingParams as VllmSamplingParams
+
+from sluice_worker.engines.base import (
+    Constraint,
+    ErrorCode,
+    RequestError,
+    RowSpec,
+    SamplingParams,
+    StructuredOutput,
+)
+
+#: vLLM's seeds are signed.
+_SEED_MASK = (1 << 63) - 1
+
+#: Begins a grammar in Lark's notation.
+_LARK_MARK = "%llguidance"
+
+Convert = Callable[[Any, int], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """vLLM's name for a field, and its value from ours and the count of tokens generated before."""
+
+    name: str
+    convert: Convert
+
+
+def _same(value: Any, generated: int) -> Any:
+    return value
+
+
+def _or_none(value: Any, generated: int) -> Any:
+    return value or None
+
+
+#: Every field of ``SamplingParams``; tests see that none is missing.
+FIELDS: Mapping[str, Field] = MappingProxyType(
+    {
+        # To vLLM, tokens that were generated before are part of the prompt.
+        "max_tokens": Field("max_tokens", lambda value, generated: value - generated),
+        "min_tokens": Field("min_tokens", lambda value, generated: max(0, value - generated)),
+        "temperature": Field("temperature", _same),
+        "top_p": Field("top_p", _same),
+        "top_k": Field("top_k", _same),
+        "min_p": Field("min_p", _same),
+        "presence_penalty": Field("presence_penalty", _same),
+        "frequency_penalty": Field("frequency_penalty", _same),
+        "repetition_penalty": Field("repetition_penalty", _same),
+        "logit_bias": Field("logit_bias", lambda value, generated: dict(value) or None),
+        "stop_token_ids": Field("stop_token_ids", lambda value, generated: list(value)),
+        "ignore_eos": Field("ignore_eos", _same),
+        "logprobs": Field("logprobs", _same),
+        "allowed_token_ids": Field(
+            "allowed_token_ids", lambda value, generated: list(value) or None
+        ),
+        "structured_output": Field(
+            "structured_outputs", lambda value, generated: value and structured_outputs(value)
+        ),
+    }
+)
+
+
+def vllm_sampling_params(sampling: SamplingParams, row: RowSpec) -> VllmSamplingParams:
+    """The parameters of one row as vLLM has them. Raises RequestError for what vLLM cannot go on with."""
+    generated = len(row.generated_ids)
+    if generated:
+        _check_can_go_on(sampling)
+    values = {
+        field.name: field.convert(getattr(sampling, name), generated)
+        for name, field in FIELDS.items()
+    }
+    return VllmSamplingParams(
+        **values,
+        seed=row.seed & _SEED_MASK if sampling.seeded else None,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+        skip_clone=True,  # these are for one request alone
+    )
+
+
+def _check_can_go_on(sampling: SamplingParams) -> None:
+    """To vLLM, penalties and grammars begin with a request's own first token."""
+    hindrances = {
+        "structured_output": sampling.structured_output,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+    }
+    for name, value in hindrances.items():
+        if value:
+            raise RequestError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"This model's engine cannot go on with a row that has a {name}.",
+                "rows.generated_ids",
+            )
+
+
+def structured_outputs(output: StructuredOutput) -> StructuredOutputsParams:
+    """A structured output as vLLM has it."""
+    match output.constraint:
+        case Constraint.JSON_SCHEMA:
+            return StructuredOutputsParams(json=output.source)
+        case Constraint.REGEX:
+            return StructuredOutputsParams(regex=output.source)
+        case Constraint.CHOICES:
+            return StructuredOutputsParams(choice=json.loads(output.source))
+        case Constraint.GRAMMAR:
+            return StructuredOutputsParams(grammar=_as_lark(output.source))
+
+
+def _as_lark(source: str) -> str:
+    """Tell llguidance the notation: it would guess, and take a broken grammar for another one."""
+    return source if source.lstrip().startswith(_LARK_MARK) else f"{_LARK_MARK} {{}}\n{source}"

@@ -1,0 +1,219 @@
+"""Workers with vLLM as processes: beside an hf worker, with adapters, killed, in two parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.engines import READY_SECONDS, vllm_environment
+from tests.processes import Gateway, Worker, gateway, worker
+from tests.sse import chat
+
+ASK = [{"role": "user", "content": "Say hello"}]
+
+
+def said(front: Gateway, model: str | None, **given: Any) -> str:
+    body = {"messages": ASK, "max_tokens": 12, "temperature": 0, **given}
+    if model:
+        body["model"] = model
+    answer = httpx.post(f"{front.url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    text: str = answer.json()["choices"][0]["message"]["content"]
+    return text
+
+
+@pytest.fixture(scope="module")
+def both(adapters: dict[str, Path]) -> Iterator[tuple[Gateway, Worker]]:
+    """A gateway with one worker of each engine; the one with vLLM has two adapters."""
+    modules = ",".join(f"{name}={path}" for name, path in adapters.items())
+    with (
+        worker("demo", SERVED_MODEL_NAME="on-hf", ENGINE="hf", DTYPE="float32") as hf,
+        worker(
+            "demo", SERVED_MODEL_NAME="on-vllm", LORA_MODULES=modules, **vllm_environment()
+        ) as vllm,
+        gateway(hf.address, vllm.address, wait=False) as front,
+    ):
+        front.wait_ready(models=4, seconds=READY_SECONDS)
+        yield front, vllm
+
+
+def test_a_gateway_serves_models_of_both_engines(both: tuple[Gateway, Worker]) -> None:
+    front, _ = both
+    listed = httpx.get(f"{front.url}/v1/models").json()["data"]
+    assert {model["id"] for model in listed} == {"on-hf", "on-vllm", "pirate", "poet"}
+    hello = said(front, "on-hf")
+    assert hello
+    assert said(front, "on-vllm") == hello
+    assert len({hello, said(front, "pirate"), said(front, "poet")}) == 3
+
+
+def test_adapters_stream_with_the_official_client(both: tuple[Gateway, Worker]) -> None:
+    front, _ = both
+    client = openai.OpenAI(base_url=f"{front.url}/v1", api_key="none")
+    for name in ("pirate", "on-vllm"):
+        chunks = list(
+            client.chat.completions.create(
+                model=name,
+                messages=ASK,
+                max_tokens=12,
+                temperature=0,
+                stream=True,  # type: ignore[call-overload]
+            )
+        )
+        assert {chunk.model for chunk in chunks} == {name}
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert text == said(front, name)
+
+
+def test_metrics_are_the_common_ones_and_vllms_own(both: tuple[Gateway, Worker]) -> None:
+    front, vllm = both
+    said(front, "on-vllm")
+    exported = vllm.metrics()
+    for name in ("sluice_batch_size_count", "sluice_generation_tokens_total"):
+        assert re.search(rf'^{name}{{model_name="on-vllm"}} [1-9]', exported, re.MULTILINE), name
+    assert re.search(
+        r'^vllm:generation_tokens_total{.*model_name="on-vllm".*} [1-9]', exported, re.MULTILINE
+    )
+    assert "sluice_kv_cache_usage_perc" in exported
+
+
+def test_a_disconnected_client_frees_its_row(both: tuple[Gateway, Worker]) -> None:
+    front, vllm = both
+    body = {"model": "on-vllm", "messages": ASK, "max_tokens": 1500, "ignore_eos": True}
+    with httpx.stream(
+        "POST", f"{front.url}/v1/chat/completions", json={**body, "stream": True}, timeout=60
+    ) as answer:
+        for number, _ in enumerate(answer.iter_lines()):
+            if number > 6:
+                break
+    deadline = time.monotonic() + 5
+    while 'sluice_num_requests_running{model_name="on-vllm"} 0.0' not in vllm.metrics():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started, and theirs."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    return [found for child in listed for found in (int(child), *children(int(child)))]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def core_of(pid: int) -> int:
+    for child in children(pid):
+        if "EngineCore" in Path(f"/proc/{child}/cmdline").read_text():
+            return child
+    raise AssertionError("vLLM's core is not there")
+
+
+def wait_gone(pids: list[int], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_a_killed_core_ends_streams_within_two_seconds_and_the_worker_fails() -> None:
+    with (
+        worker("demo", **vllm_environment()) as vllm,
+        gateway(vllm.address, wait=False) as front,
+    ):
+        front.wait_ready(seconds=READY_SECONDS)
+        started = children(vllm.process.pid)
+        lines: list[str] = []
+        ended: list[float] = []
+
+        def read() -> None:
+            body = chat("Say hello", max_tokens=1500, ignore_eos=True, stream=True)
+            with httpx.stream(
+                "POST", f"{front.url}/v1/chat/completions", json=body, timeout=60
+            ) as answer:
+                lines.extend(line for line in answer.iter_lines() if line)
+            ended.append(time.monotonic())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        deadline = time.monotonic() + 20
+        while 'sluice_num_requests_running{model_name="sluice-demo"} 1.0' not in vllm.metrics():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        killed = time.monotonic()
+        os.kill(core_of(vllm.process.pid), signal.SIGKILL)
+        reader.join(10)
+        assert ended
+        assert ended[0] - killed < 2.0
+        assert lines[-1] == "data: [DONE]"
+        error = json.loads(lines[-2].removeprefix("data: "))["error"]
+        assert "engine" in error["message"]
+        assert error["code"]
+        assert vllm.process.wait(15) == 1
+        wait_gone(started, 15)
+
+
+def test_an_idle_core_that_is_killed_ends_the_worker_too() -> None:
+    with worker("demo", **vllm_environment()) as vllm:
+        vllm.process.wait_for("ready", READY_SECONDS)
+        os.kill(core_of(vllm.process.pid), signal.SIGKILL)
+        assert vllm.process.wait(15) == 1
+
+
+@pytest.mark.parametrize("moment", ["loading", "ready"])
+def test_sigterm_ends_it_cleanly_and_leaves_no_process(moment: str) -> None:
+    with worker("demo", **vllm_environment()) as vllm:
+        vllm.process.wait_for(moment, READY_SECONDS)
+        time.sleep(6 if moment == "loading" else 0)  # its core is being started
+        started = children(vllm.process.pid)
+        vllm.process.signal(signal.SIGTERM)
+        assert vllm.process.wait(20) == 0
+        wait_gone(started, 20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"VLLM_ARGS": "--no-such-thing"}, "VLLM_ARGS: .*--no-such-thing"),
+        ({"LORA_MODULES": "mine=/no/such/place"}, "adapter mine: .*adapter_config.json"),
+        ({"LORA_MODULES": "sluice-demo=/x"}, "sluice-demo is the model's own name"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(settings: dict[str, str], told: str) -> None:
+    with worker("demo", **{**vllm_environment(), **settings}) as vllm:
+        vllm.process.wait_for(told, 60)
+        assert vllm.process.wait(15) == 1
+
+
+def test_two_machines_share_a_model_and_end_together() -> None:
+    nodes = {"TP_SIZE": "2", "NODE_COUNT": "2", "LEADER_ADDRESS": "127.0.0.1"}
+    environment = {**vllm_environment(), **nodes}
+    with (
+        worker("demo", NODE_RANK="1", **environment) as follower,
+        worker("demo", NODE_RANK="0", **environment) as leader,
+        gateway(leader.address, wait=False) as front,
+    ):
+        front.wait_ready(seconds=READY_SECONDS)
+        assert said(front, None).startswith("Hello")
+        assert 'state="ready"} 1.0' not in follower.metrics()
+        leader.process.signal(signal.SIGTERM)
+        assert leader.process.wait(20) == 0
+        follower.process.wait_for("has ended", 30)
+        assert follower.process.wait(20) == 1

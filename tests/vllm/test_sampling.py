@@ -1,0 +1,73 @@
+"""No field of the contract is forgotten on its way to vLLM."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from sluice.worker.v1 import worker_pb2 as pb
+from sluice_worker.engines.base import Constraint, RowKey, RowSpec, SamplingParams, StructuredOutput
+from sluice_worker.engines.vllm.sampling import FIELDS, vllm_sampling_params
+from vllm import SamplingParams as VllmSamplingParams
+
+#: Decides about the seed that is sent, and is no field of vLLM's.
+SEEDED = {"seeded"}
+
+
+def test_every_field_of_the_contract_is_mapped() -> None:
+    ours = {field.name for field in fields(SamplingParams)} - SEEDED
+    assert FIELDS.keys() == ours
+    assert FIELDS.keys() == set(pb.SamplingParams.DESCRIPTOR.fields_by_name) - SEEDED
+    for field in FIELDS.values():
+        assert field.name in VllmSamplingParams.__struct_fields__
+
+
+def test_every_value_arrives() -> None:
+    ours = SamplingParams(
+        max_tokens=20,
+        min_tokens=5,
+        temperature=0.7,
+        top_p=0.8,
+        top_k=40,
+        min_p=0.1,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        repetition_penalty=1.2,
+        logit_bias={7: -3.0},
+        stop_token_ids=(9, 11),
+        ignore_eos=True,
+        logprobs=4,
+        allowed_token_ids=(1, 2, 3),
+        seeded=True,
+    )
+    theirs = vllm_sampling_params(ours, RowSpec(RowKey(1, 1), (1 << 64) - 1, (4, 4, 4)))
+    assert (theirs.max_tokens, theirs.min_tokens) == (17, 2)
+    assert (theirs.temperature, theirs.top_p, theirs.top_k, theirs.min_p) == (0.7, 0.8, 40, 0.1)
+    assert theirs.repetition_penalty == 1.2
+    assert theirs.logit_bias == {7: -3.0}
+    assert theirs.stop_token_ids == [9, 11]
+    assert theirs.ignore_eos
+    assert theirs.logprobs == 4
+    assert theirs.allowed_token_ids == [1, 2, 3]
+    assert theirs.seed == (1 << 63) - 1
+    assert not theirs.detokenize
+
+
+def test_what_is_not_asked_for_is_not_sent() -> None:
+    theirs = vllm_sampling_params(SamplingParams(max_tokens=1), RowSpec(RowKey(1, 1), 5))
+    assert theirs.seed is None
+    assert theirs.logit_bias is None
+    assert theirs.allowed_token_ids is None
+    assert theirs.structured_outputs is None
+    assert theirs.logprobs is None
+
+
+def test_structured_outputs_go_to_vllms_own() -> None:
+    def made(constraint: Constraint, source: str) -> object:
+        output = StructuredOutput(constraint, source)
+        ours = SamplingParams(max_tokens=1, structured_output=output)
+        return vllm_sampling_params(ours, RowSpec(RowKey(1, 1), 5)).structured_outputs
+
+    assert made(Constraint.JSON_SCHEMA, "{}").json == "{}"  # type: ignore[attr-defined]
+    assert made(Constraint.REGEX, "a+").regex == "a+"  # type: ignore[attr-defined]
+    assert made(Constraint.CHOICES, '["a","b"]').choice == ["a", "b"]  # type: ignore[attr-defined]
+    assert "start:" in made(Constraint.GRAMMAR, 'start: "a"').grammar  # type: ignore[attr-defined]
