@@ -17,6 +17,11 @@ def engine_name() -> str:
     return os.environ.get("TEST_ENGINE", "hf")
 
 
+def contract_engines() -> list[str]:
+    """The engines that the contract suite goes over."""
+    return ["vllm"] if engine_name() == "vllm" else ["fake", "hf"]
+
+
 def worker_environment() -> dict[str, str]:
     """Settings of a worker with that engine."""
     return vllm_environment() if engine_name() == "vllm" else {"ENGINE": engine_name()}

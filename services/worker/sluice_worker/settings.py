@@ -124,7 +124,9 @@ class Settings(BaseSettings):
         False,
         description="Take pickled weights where there is no safetensors. A risk: know the author.",
     )
-    model_device: Literal["cpu", "cuda"] = Field("cpu", description="`cpu` or `cuda`.")
+    model_device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="`cpu` or `cuda`. With `ENGINE=vllm`, if not set: what vLLM finds."
+    )
     engine: EngineName | None = Field(
         None, description="`hf`, `vllm` or `fake`; default: `hf` on cpu, `vllm` on cuda."
     )

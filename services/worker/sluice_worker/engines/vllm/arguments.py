@@ -112,6 +112,9 @@ def _wrong(reason: str) -> ModelNotUsable:
 
 
 def _check_device(settings: Settings) -> None:
+    """Whether vLLM finds the device that was asked for; without a word of it, any will do."""
+    if "model_device" not in settings.model_fields_set:
+        return
     found = current_platform.device_type
     if found != settings.model_device:
         have = f"vLLM finds a device of type {found!r}" if found else "vLLM finds no device"
