@@ -6,6 +6,7 @@ TORCH_INDEX_URL ?=
 VENV := .venv
 BIN := $(VENV)/bin
 JS := tests/conformance/js
+KINDS := tests/chart/custom_kinds
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH := 2.13.0
 VLLM := 0.32.0
@@ -22,7 +23,7 @@ help: ## List the targets
 run: $(VENV)/.run ## Start a worker and a gateway (MODEL_ID=... for another model)
 	@$(BIN)/python scripts/run.py
 
-test: $(VENV)/.dev $(JS)/node_modules/.installed ## Run all tests
+test: $(VENV)/.dev $(JS)/node_modules/.installed $(KINDS)/node_modules/.installed ## Run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests --ignore tests/images --ignore tests/vllm
 
 test-fast: $(VENV)/.dev ## Run the tests that start no model and no other language
@@ -69,7 +70,7 @@ bench-peers: $(VENV)/.peers ## The same tables, with peers beside
 	$(BIN)/python bench/engine.py --peers
 
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) .venv-* $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* $(JS)/node_modules $(KINDS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf proto/*.egg-info services/*/*.egg-info
 
@@ -116,4 +117,9 @@ $(VENV)/.peers: $(VENV)/.dev bench/requirements-peers.txt
 $(JS)/node_modules/.installed: $(JS)/package-lock.json
 	@echo "Installing the JavaScript client for the conformance tests."
 	@cd $(JS) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+$(KINDS)/node_modules/.installed: $(KINDS)/package-lock.json
+	@echo "Installing the schemas of the kinds that operators bring."
+	@cd $(KINDS) && npm ci --silent --no-audit --no-fund
 	@touch $@

@@ -14,6 +14,8 @@ import yaml
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "sluice"
 CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").iterdir())
 
+HUB = "org/model"
+
 Object = dict[str, Any]
 Values = dict[str, Any]
 
@@ -35,10 +37,14 @@ class Release:
         return found[0]
 
     def worker(self, model: str = "demo") -> Object:
-        """The Deployment of a model's workers."""
-        found = [each for each in self.all("Deployment") if model_of(each) == model]
+        """What makes a model's workers: a Deployment, or a LeaderWorkerSet for several nodes."""
+        found = [each for each in self.workloads() if model_of(each) == model]
         assert len(found) == 1, model
         return found[0]
+
+    def workloads(self) -> list[Object]:
+        """Everything that makes gateways and workers."""
+        return self.all("Deployment") + self.all("LeaderWorkerSet")
 
     def gateway(self) -> Object:
         found = [each for each in self.all("Deployment") if component(each) == "gateway"]
@@ -48,11 +54,10 @@ class Release:
     def pods(self) -> Iterator[tuple[Object, Object, Object]]:
         """Everything that makes pods, with the pods' metadata and spec."""
         for each in self.objects:
-            if each["kind"] in ("Deployment", "Job"):
-                template = each["spec"]["template"]
-                yield each, template["metadata"], template["spec"]
-            elif each["kind"] == "Pod":
+            if each["kind"] == "Pod":
                 yield each, each["metadata"], each["spec"]
+            for template in templates(each):
+                yield each, template["metadata"], template["spec"]
 
 
 @cache
@@ -101,8 +106,21 @@ def model_of(each: Object) -> str | None:
     return labels(each).get("sluice/model")
 
 
+def templates(each: Object) -> list[Object]:
+    """The templates of an object's pods; of a group, the leader's first."""
+    match each["kind"]:
+        case "Deployment" | "Job":
+            return [each["spec"]["template"]]
+        case "LeaderWorkerSet":
+            group = each["spec"]["leaderWorkerTemplate"]
+            return [group["leaderTemplate"], group["workerTemplate"]]
+        case _:
+            return []
+
+
 def pod_spec(each: Object) -> Object:
-    spec: Object = each["spec"]["template"]["spec"]
+    """The pods of an object; of a group, the leader."""
+    spec: Object = templates(each)[0]["spec"]
     return spec
 
 
@@ -114,3 +132,8 @@ def container(each: Object) -> Object:
 
 def environment(each: Object) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in container(each)["env"]}
+
+
+def one_model(**options: Any) -> Release:
+    """A release with the hub model ``m`` alone."""
+    return render({"models": {"demo": {"enabled": False}, "m": {"source": HUB, **options}}})

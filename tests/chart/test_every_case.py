@@ -19,12 +19,12 @@ from tests.chart.release import (
     Release,
     case_values,
     component,
-    container,
     environment,
     labels,
-    pod_spec,
+    model_of,
     render,
     rendered,
+    templates,
 )
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -35,6 +35,12 @@ SELECTOR_KEYS = {
     "app.kubernetes.io/instance",
     "app.kubernetes.io/component",
     "sluice/model",
+}
+#: Of what is about a whole group: the followers belong to it, a download Job does not.
+IN_A_GROUP = {
+    "key": "app.kubernetes.io/component",
+    "operator": "In",
+    "values": ["worker", "follower"],
 }
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -53,8 +59,14 @@ def test_lint_finds_nothing(case: str) -> None:
 def test_kubernetes_accepts_it(case: str, version: str) -> None:
     values = case_values(case)
     release = render({"kubeVersion": f"{version}.0"} | values)
-    found = [error for each in release.objects for error in schemas.errors(each, version)]
-    assert found == []
+    own = [each for each in release.objects if not schemas.is_packaged(each)]
+    assert [error for each in own for error in schemas.errors(each, version)] == []
+
+
+@every_case
+def test_operators_accept_their_kinds(case: str) -> None:
+    found = [each for each in rendered(case).objects if schemas.is_packaged(each)]
+    assert schemas.custom_errors(found) == []
 
 
 @every_case
@@ -72,35 +84,49 @@ def test_names_and_labels_are_such_as_kubernetes_takes(case: str) -> None:
 @every_case
 def test_every_selector_is_immutable_and_selects_what_it_should(case: str) -> None:
     release = rendered(case)
-    pods = {owner["metadata"]["name"]: meta["labels"] for owner, meta, _ in release.pods()}
+    # Services are what a ServiceMonitor selects; they have the labels of their pods.
+    pods = [meta["labels"] for _, meta, _ in release.pods()]
     for each in release.objects:
         selector = selector_of(each)
         if selector is None:
             continue
-        assert set(selector) <= SELECTOR_KEYS, each["metadata"]["name"]
-        chosen = {name for name, has in pods.items() if selector.items() <= has.items()}
-        meant = {
-            owner["metadata"]["name"]
-            for owner in release.all("Deployment")
-            if component(owner) == component(each)
-            and labels(each).get("sluice/model") in (None, labels(owner).get("sluice/model"))
-        }
-        assert chosen == meant, each["metadata"]["name"]
+        keys = set(selector.get("matchLabels", {}))
+        assert keys <= SELECTOR_KEYS, each["metadata"]["name"]
+        parts = {component(each)}
+        if "matchExpressions" in selector:
+            assert selector["matchExpressions"] == [IN_A_GROUP]
+            parts = {"worker", "follower"}
+        chosen = [has for has in pods if selects(selector, has)]
+        meant = [
+            has
+            for has in pods
+            if has["app.kubernetes.io/component"] in parts
+            and model_of(each) in (None, has.get("sluice/model"))
+        ]
+        assert chosen == meant != [], each["metadata"]["name"]
 
 
-def selector_of(each: Object) -> dict[str, str] | None:
+def selector_of(each: Object) -> Object | None:
     spec = each.get("spec", {})
+    found: Object
     match each["kind"]:
         case "Service":
-            found = spec["selector"]
+            found = {"matchLabels": spec["selector"]}
         case "NetworkPolicy":
-            found = spec["podSelector"]["matchLabels"]
+            found = spec["podSelector"]
         case "Deployment" | "PodDisruptionBudget" | "ServiceMonitor" | "PodMonitor":
-            found = spec["selector"]["matchLabels"]
+            found = spec["selector"]
         case _:
             return None
-    assert isinstance(found, dict)
     return found
+
+
+def selects(selector: Object, has: dict[str, str]) -> bool:
+    """What Kubernetes makes of a selector."""
+    assert all(one["operator"] == "In" for one in selector.get("matchExpressions", []))
+    return selector.get("matchLabels", {}).items() <= has.items() and all(
+        has.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])
+    )
 
 
 @every_case
@@ -155,14 +181,16 @@ def test_no_secret_stands_in_a_manifest(case: str) -> None:
 
 @every_case
 def test_the_grace_period_is_above_waiting_and_draining(case: str) -> None:
-    for each in rendered(case).all("Deployment"):
+    for each in rendered(case).workloads():
         drain = float(environment(each)["DRAIN_SECONDS"])
-        grace = pod_spec(each)["terminationGracePeriodSeconds"]
-        assert grace > pre_stop_seconds(each) + drain + 5
+        for template in templates(each):
+            grace = template["spec"]["terminationGracePeriodSeconds"]
+            assert grace > pre_stop_seconds(template["spec"]) + drain + 5
 
 
-def pre_stop_seconds(each: Object) -> int:
-    action = container(each).get("lifecycle", {}).get("preStop")
+def pre_stop_seconds(spec: Object) -> int:
+    (only,) = spec["containers"]
+    action = only.get("lifecycle", {}).get("preStop")
     if action is None:
         return 0
     if "sleep" in action:
@@ -178,12 +206,19 @@ def test_the_services_take_the_environment_they_get(
 ) -> None:
     for name in list(os.environ):
         monkeypatch.delenv(name)
-    for each in rendered(case).all("Deployment"):
+    for each in rendered(case).workloads():
         reader: Any = gateway_settings if component(each) == "gateway" else worker_settings
-        with monkeypatch.context() as patched:
-            for name, value in environment(each).items():
-                patched.setenv(name, value)
-            reader.read_settings()
+        size = each["spec"].get("leaderWorkerTemplate", {}).get("size", 1)
+        for index in range(size):
+            given = {
+                "$(LWS_GROUP_SIZE)": str(size),
+                "$(LWS_WORKER_INDEX)": str(index),
+                "$(LWS_LEADER_ADDRESS)": f"{each['metadata']['name']}-0.{each['metadata']['name']}",
+            }
+            with monkeypatch.context() as patched:
+                for name, value in environment(each).items():
+                    patched.setenv(name, given.get(value, value))
+                reader.read_settings()
 
 
 @every_case
@@ -192,7 +227,7 @@ def test_the_gateways_ask_every_headless_service(case: str) -> None:
     addresses = environment(release.gateway())["WORKER_ADDRESSES"].split(",")
     services = [each for each in release.all("Service") if component(each) == "worker"]
     assert {f"dns:///{each['metadata']['name']}:50051" for each in services} <= set(addresses)
-    assert len(services) == len(release.all("Deployment")) - 1
+    assert len(services) == len(release.workloads()) - 1
     for each in services:
         assert each["spec"]["clusterIP"] == "None"
         assert each["spec"]["publishNotReadyAddresses"] is True
@@ -201,8 +236,8 @@ def test_the_gateways_ask_every_headless_service(case: str) -> None:
 @every_case
 def test_the_notes_use_real_names(case: str) -> None:
     release = rendered(case)
-    for each in release.all("Deployment"):
-        assert f"deployment/{each['metadata']['name']}\n" in release.notes
+    for each in release.workloads():
+        assert f"{each['kind'].lower()}/{each['metadata']['name']}\n" in release.notes
     service = next(each for each in release.all("Service") if component(each) == "gateway")
     port = service["spec"]["ports"][0]["port"]
     assert f"port-forward svc/{service['metadata']['name']} 8080:{port}\n" in release.notes
@@ -219,7 +254,7 @@ def test_the_cases_make_every_kind() -> None:
         *("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Pod"),
         *("PersistentVolumeClaim", "Job", "HorizontalPodAutoscaler", "ScaledObject"),
         *("Ingress", "HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule"),
-        "ConfigMap",
+        *("ConfigMap", "LeaderWorkerSet"),
     }
 
 
@@ -237,6 +272,6 @@ def check(release: Release) -> None:
         assert DNS_LABEL.fullmatch(each["metadata"]["name"])
         for value in labels(each).values():
             assert LABEL_VALUE.fullmatch(value)
-    for each in release.all("Deployment"):
+    for each in release.workloads():
         # A pod's name is cut at 63 characters, and must keep its Deployment's and hash.
         assert len(each["metadata"]["name"]) <= 47

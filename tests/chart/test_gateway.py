@@ -200,3 +200,20 @@ def test_the_notes_warn_of_a_claim_that_several_workers_cannot_share() -> None:
     values = {"models": {"m": {"source": "org/m", "replicas": 2, "cache": {"type": "pvc"}}}}
     assert "models.m: several workers share a claim" in render(values).notes
     assert "share a claim" not in rendered("multi-model").notes
+
+
+def test_the_notes_of_a_release_without_models_say_whom_it_asks() -> None:
+    none = {
+        "models": {"demo": {"enabled": False}},
+        "gateway": {"extraWorkerAddresses": ["host:50051"]},
+    }
+    notes = render(none).notes
+    assert "0 models" not in notes
+    assert "No model of its own" in notes
+    assert "gateway.extraWorkerAddresses" in notes
+
+
+def test_the_notes_name_adapters_and_groups() -> None:
+    notes = rendered("multi-node").notes
+    assert "    with the adapter sql: org/sql-lora\n" in notes
+    assert "leaderworkerset/sluice-nodes2-large\n" in notes

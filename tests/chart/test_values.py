@@ -7,11 +7,13 @@ from typing import Any
 
 import helm_python
 import pytest
+from sluice_gateway.settings import Settings as GatewaySettings
 
 from tests.chart.release import CHART, Values, chart, render
 
 HUB = {"source": "org/m"}
 PVC = {"type": "pvc"}
+TWO_NODES: Values = {"device": "cuda", "nodes": 2, "settings": {"tpSize": 2}}
 
 
 def model(**options: Any) -> Values:
@@ -45,6 +47,16 @@ def model(**options: Any) -> Values:
         (model(settings={"kvCacheBytes": 0}), ["settings", "kvCacheBytes"]),
         (model(settings={"kvCacheBytes": "0GiB"}), ["settings", "kvCacheBytes"]),
         ({"bindAddress": "::"}, ["bindAddress"]),
+        (model(settings={"gpuMemoryUtilization": 0}), ["settings", "gpuMemoryUtilization"]),
+        (model(settings={"gpuMemoryUtilization": 90}), ["settings", "gpuMemoryUtilization"]),
+        (model(settings={"quantization": "fp8 --x"}), ["settings", "quantization"]),
+        (model(nodes=0), ["m", "nodes"]),
+        (model(loraModules={"a,b": "org/a"}), ["loraModules", "a,b"]),
+        (model(loraModules={"a": "org/a,b=org/b"}), ["loraModules", "a"]),
+        (model(loraModules={"a": "adapter"}), ["loraModules", "a"]),
+        # An empty text would be the default, and not nothing.
+        ({"gateway": {"settings": {"chatTemplateKwargs": ""}}}, ["chatTemplateKwargs"]),
+        ({"gateway": {"settings": {"maxBodyBytes": ""}}}, ["maxBodyBytes"]),
         (model(cache={"type": "nfs"}), ["cache", "type"]),
         (model(cache={"accessModes": []}), ["cache", "accessModes"]),
         (model(hfToken={"value": "hf_abc"}), ["hfToken", "value"]),
@@ -54,6 +66,26 @@ def model(**options: Any) -> Values:
         ({"monitoring": {"podMonitor": {"interval": "often"}}}, ["podMonitor", "interval"]),
         # What contradicts itself.
         (model(settings={"tpSize": 2}), ["models.m.settings.tpSize", "cuda"]),
+        (model(settings={"ppSize": 2}), ["models.m.settings.ppSize", "cuda"]),
+        (model(settings={"quantization": "fp8"}), ["models.m.settings.quantization", "cuda"]),
+        (model(settings={"vllmArgs": "--x"}), ["models.m.settings.vllmArgs", "cuda"]),
+        (model(loraModules={"a": "org/a"}), ["models.m.loraModules", "cuda"]),
+        (model(nodes=2, settings={"engine": "fake"}), ["models.m.nodes", "fake", "cuda"]),
+        (model(device="cuda", nodes=2), ["models.m.nodes is 2", "1 GPUs"]),
+        (model(**TWO_NODES, cache=PVC), ["models.m.nodes is 2", "ReadWriteMany"]),
+        (model(**TWO_NODES, strategy={"type": "Recreate"}), ["models.m.strategy", "nodes"]),
+        (
+            model(**TWO_NODES, loraModules={"a": "pvc://c/a"}),
+            ["models.m.nodes is 2", "sourceAccessModes"],
+        ),
+        (
+            model(device="cuda", settings={"tpSize": 2}, shm={"size": ""}),
+            ["models.m.shm.size", "shared memory"],
+        ),
+        (
+            model(device="cuda", extraVolumeMounts=[{"name": "x", "mountPath": "/dev/shm"}]),
+            ["models.m.extraVolumeMounts", "shm.size"],
+        ),
         (model(device="cuda", settings={"engine": "hf"}), ["models.m.settings.engine", "cpu"]),
         (model(cache={"type": "existingClaim"}), ["models.m.cache.claimName"]),
         (model(cache={"claimName": "c"}), ["models.m.cache.claimName", "existingClaim"]),
@@ -120,6 +152,14 @@ def test_a_wrong_value_is_refused_by_name(values: Values, words: list[str]) -> N
 @pytest.mark.parametrize("amount", ["2GiB", "0.5 GiB", "2G", "512MB", 1024, ""])
 def test_amounts_that_the_services_read_are_taken(amount: str | int) -> None:
     validated(model(settings={"kvCacheBytes": amount}))
+
+
+@pytest.mark.parametrize("keys", ["enable_thinking", "a, b", ","])
+def test_keys_of_the_chat_template_may_be_some_or_none(keys: str) -> None:
+    validated({"gateway": {"settings": {"chatTemplateKwargs": keys}}})
+    assert GatewaySettings(chat_template_kwargs=keys).template_kwargs_allowed == frozenset(
+        filter(None, keys.replace(" ", "").split(","))
+    )
 
 
 @pytest.mark.parametrize("name", ["1st", "my.release"])

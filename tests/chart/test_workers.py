@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from sluice_worker.settings import FakeSettings, Settings
 
 from tests.chart.release import (
+    HUB,
     Release,
     Values,
     chart,
@@ -15,19 +14,14 @@ from tests.chart.release import (
     container,
     environment,
     model_of,
+    one_model,
     pod_spec,
     render,
     rendered,
 )
 
-HUB = "org/model"
 RECREATE = {"type": "Recreate"}
 ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-
-
-def one_model(**options: Any) -> Release:
-    """A release with the model ``m`` alone."""
-    return render({"models": {"demo": {"enabled": False}, "m": {"source": HUB, **options}}})
 
 
 def test_a_model_makes_a_deployment_a_headless_service_and_a_budget() -> None:
@@ -89,21 +83,6 @@ def test_the_progress_deadline_follows_the_source(source: str, seconds: int) -> 
     assert own["spec"]["progressDeadlineSeconds"] == 77
 
 
-def test_a_gpu_model_asks_for_its_gpus_and_shared_memory_on_tainted_nodes() -> None:
-    worker = rendered("gpu").worker("llama")
-    assert container(worker)["resources"]["limits"] == {"nvidia.com/gpu": 2}
-    assert environment(worker)["TP_SIZE"] == "2"
-    assert environment(worker)["MODEL_DEVICE"] == "cuda"
-    assert container(worker)["image"].startswith("sluice-worker-cuda:")
-    spec = pod_spec(worker)
-    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in (
-        spec["tolerations"]
-    )
-    shm = next(each for each in spec["volumes"] if each["name"] == "shm")
-    assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
-    assert spec["runtimeClassName"] == "nvidia"
-
-
 def test_a_model_overrides_its_device_which_overrides_all() -> None:
     values = {
         "modelDefaults": {"all": {"replicas": 4}, "cuda": {"priorityClassName": "gpu"}},
@@ -144,14 +123,15 @@ def test_numbers_are_written_without_an_exponent() -> None:
 
 def test_the_chart_knows_every_setting_of_the_worker_with_its_default() -> None:
     by_chart = {"worker_address", "metrics_address", "model_id", "model_revision", "models_dir"}
-    by_chart |= {"model_device", "served_model_name", "fake"}
+    by_chart |= {"model_device", "served_model_name", "lora_modules", "fake"}
+    by_chart |= {"node_count", "node_rank", "leader_address"}
     fields = {
         name: field.default for name, field in Settings.model_fields.items() if name not in by_chart
     }
     found = environment(rendered("default").worker())
     for name, default in fields.items():
         told = found.pop(name.upper(), None)
-        assert told == (None if default is None else text(default)), name
+        assert told == (None if default in (None, "") else text(default)), name
     assert set(found) == {
         *("WORKER_ADDRESS", "METRICS_ADDRESS", "MODEL_ID", "MODELS_DIR", "MODEL_DEVICE", "HF_HOME")
     }
@@ -171,91 +151,6 @@ def test_every_worker_setting_of_the_values_is_one_of_the_worker() -> None:
 
 def snake(name: str) -> str:
     return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
-
-
-def test_a_token_is_a_file_of_an_existing_secret() -> None:
-    worker = rendered("private-model").worker("gated")
-    assert environment(worker)["HF_TOKEN_PATH"] == "/var/run/secrets/sluice/hf-token/token"
-    volume = next(each for each in pod_spec(worker)["volumes"] if each["name"] == "hf-token")
-    assert volume["secret"]["secretName"] == "hub-token"
-    assert volume["secret"]["items"] == [{"key": "HF_TOKEN", "path": "token"}]
-    mount = next(each for each in container(worker)["volumeMounts"] if each["name"] == "hf-token")
-    assert mount == {
-        "name": "hf-token",
-        "mountPath": "/var/run/secrets/sluice/hf-token",
-        "readOnly": True,
-    }
-
-
-@pytest.mark.parametrize(
-    ("cache", "volume"),
-    [
-        ({}, {"emptyDir": {}}),
-        ({"sizeLimit": "5Gi"}, {"emptyDir": {"sizeLimit": "5Gi"}}),
-        ({"type": "pvc"}, {"persistentVolumeClaim": {"claimName": "sluice-worker-m-cache"}}),
-        (
-            {"type": "existingClaim", "claimName": "c"},
-            {"persistentVolumeClaim": {"claimName": "c"}},
-        ),
-    ],
-)
-def test_the_cache_is_where_hf_home_points(cache: Values, volume: Values) -> None:
-    worker = one_model(cache=cache).worker("m")
-    mount = next(each for each in container(worker)["volumeMounts"] if each["name"] == "cache")
-    assert mount["mountPath"] == environment(worker)["HF_HOME"] == "/cache"
-    assert {"name": "cache", **volume} in pod_spec(worker)["volumes"]
-
-
-def test_a_claim_is_kept_unless_told_otherwise() -> None:
-    claim = one_model(cache={"type": "pvc", "size": "7Gi"}).one("PersistentVolumeClaim")
-    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    assert claim["spec"]["resources"] == {"requests": {"storage": "7Gi"}}
-    assert "storageClassName" not in claim["spec"]
-    lost = rendered("private-model").one("PersistentVolumeClaim")
-    assert lost["metadata"]["annotations"] == {"example.com/backup": "never"}
-
-
-def test_a_pvc_source_is_mounted_where_the_worker_looks_for_it() -> None:
-    worker = rendered("pvc-source").worker("shared")
-    found = environment(worker)
-    assert (found["MODEL_ID"], found["MODELS_DIR"]) == ("pvc://shared.models/qwen", "/models")
-    mount = next(each for each in container(worker)["volumeMounts"] if each["name"] == "source")
-    assert mount == {"name": "source", "mountPath": "/models/shared.models", "readOnly": True}
-    volume = next(each for each in pod_spec(worker)["volumes"] if each["name"] == "source")
-    assert volume["persistentVolumeClaim"] == {"claimName": "shared.models", "readOnly": True}
-
-
-def test_a_job_downloads_with_the_same_cache_token_and_revision() -> None:
-    release = rendered("private-model")
-    job, worker = release.one("Job"), release.worker("gated")
-    (only,) = job["spec"]["template"]["spec"]["containers"]
-    assert only["args"] == ["download"]
-    told = {variable["name"]: variable["value"] for variable in only["env"]}
-    assert told.items() <= environment(worker).items()
-    assert {"MODEL_ID", "MODEL_REVISION", "HF_HOME", "HF_TOKEN_PATH", "HF_ENDPOINT"} <= set(told)
-    mounts = only["volumeMounts"]
-    assert [each for each in container(worker)["volumeMounts"] if each in mounts] == mounts
-
-
-def test_a_changed_job_is_another_job_for_jobs_cannot_be_changed() -> None:
-    def name(release: Release) -> str:
-        found: str = release.one("Job")["metadata"]["name"]
-        return found
-
-    cache = {"type": "pvc", "accessModes": ["ReadWriteMany"]}
-    download = {"enabled": True}
-    first = one_model(cache=cache, download=download)
-    assert name(first) == name(one_model(cache=cache, download=download, replicas=3))
-    assert name(first) != name(one_model(cache=cache, download=download, revision="v2"))
-
-
-def test_the_job_of_a_gpu_model_takes_the_small_image_and_no_gpu() -> None:
-    release = one_model(device="cuda", cache={"type": "pvc"}, download={"enabled": True})
-    (only,) = release.one("Job")["spec"]["template"]["spec"]["containers"]
-    assert only["image"].startswith("sluice-worker-cpu:")
-    assert "nvidia.com/gpu" not in only["resources"]["limits"]
-    spec = release.one("Job")["spec"]["template"]["spec"]
-    assert spec["tolerations"] == pod_spec(release.worker("m"))["tolerations"]
 
 
 def test_a_digest_wins_over_a_tag() -> None:
@@ -330,11 +225,6 @@ def test_a_spread_constraint_with_a_selector_of_its_own_keeps_it() -> None:
     }
     worker = one_model(topologySpreadConstraints=[own]).worker("m")
     assert pod_spec(worker)["topologySpreadConstraints"] == [own]
-
-
-def test_a_claim_for_a_volume_made_by_hand_asks_for_no_class() -> None:
-    claim = one_model(cache={"type": "pvc", "storageClassName": "-"}).one("PersistentVolumeClaim")
-    assert claim["spec"]["storageClassName"] == ""
 
 
 def test_names_that_look_like_numbers_stay_names() -> None:

@@ -1,7 +1,8 @@
 {{/*
 All enabled models by name, as JSON, each with all of its options: what the model says, else its
-device, else all. What follows from them is added: key, fullname, kind (demo, hub, pvc, path), claim
-(of a pvc:// source) and path (for messages).
+device, else all. What follows from them is added: key, fullname (of its Service and most else),
+workload (the name of what makes its pods), grouped (whether that is a LeaderWorkerSet), engine, kind
+(demo, hub, pvc, path), claims (of pvc:// sources) and path (for messages).
 */}}
 {{- define "sluice.models" -}}
 {{- $models := dict -}}
@@ -16,7 +17,11 @@ device, else all. What follows from them is added: key, fullname, kind (demo, hu
 {{- $_ := set $model "device" $device -}}
 {{- $_ := set $model "fullname" (include "sluice.name" (list $ (printf "worker-%s" $key))) -}}
 {{- $_ := set $model "kind" (include "sluice.model.kind" $model.source) -}}
-{{- $_ := set $model "claim" (eq $model.kind "pvc" | ternary (splitList "/" $model.source | rest | rest | first) "") -}}
+{{- $_ := set $model "claims" (include "sluice.model.sourceClaims" $model | fromJsonArray) -}}
+{{- $_ := set $model "engine" ($model.settings.engine | default (get (dict "cuda" "vllm") $device) | default "hf") -}}
+{{- $_ := set $model "grouped" (gt (int $model.nodes) 1) -}}
+{{- /* How many pods a group has cannot be changed in every version of that kind: it is in the name. */}}
+{{- $_ := set $model "workload" ($model.grouped | ternary (include "sluice.name" (list $ (printf "nodes%d-%s" (int $model.nodes) $key))) $model.fullname) -}}
 {{- include "sluice.model.check" $model -}}
 {{- $_ := set $models $key $model -}}
 {{- end -}}
@@ -32,36 +37,15 @@ device, else all. What follows from them is added: key, fullname, kind (demo, hu
 {{- end -}}
 {{- end -}}
 
-{{/* What the schema cannot see: options that contradict each other. */}}
-{{- define "sluice.model.check" -}}
-{{- if and (gt (int .settings.tpSize) 1) (ne .device "cuda") -}}
-{{- fail (printf "%s.settings.tpSize is %d: that needs device cuda" .path (int .settings.tpSize)) -}}
-{{- end -}}
-{{- if and (eq (toString .settings.engine) "hf") (eq .device "cuda") -}}
-{{- fail (printf "%s.settings.engine is hf: that needs device cpu" .path) -}}
-{{- end -}}
-{{- if and (eq .cache.type "existingClaim") (not .cache.claimName) -}}
-{{- fail (printf "%s.cache.claimName is empty: cache.type existingClaim needs the claim's name" .path) -}}
-{{- end -}}
-{{- if and (ne .cache.type "existingClaim") .cache.claimName -}}
-{{- fail (printf "%s.cache.claimName is set, but cache.type is %s: set it to existingClaim" .path .cache.type) -}}
-{{- end -}}
-{{- if .download.enabled -}}
-{{- if ne .kind "hub" -}}
-{{- fail (printf "%s.download.enabled: the source %s is not downloaded; only a hub model is" .path .source) -}}
-{{- end -}}
-{{- if eq .cache.type "emptyDir" -}}
-{{- fail (printf "%s.download.enabled: a Job cannot fill an emptyDir of another pod; set cache.type to pvc or existingClaim" .path) -}}
+{{/* The claims of pvc:// sources, the model's first, each once. */}}
+{{- define "sluice.model.sourceClaims" -}}
+{{- $claims := list -}}
+{{- range concat (list .source) (values (.loraModules | default dict) | sortAlpha) -}}
+{{- if eq (include "sluice.model.kind" .) "pvc" -}}
+{{- $claims = append $claims (splitList "/" . | rest | rest | first) -}}
 {{- end -}}
 {{- end -}}
-{{- with .autoscaling -}}
-{{- if gt (int .minReplicas) (int .maxReplicas) -}}
-{{- fail (printf "%s.autoscaling.minReplicas is above maxReplicas" $.path) -}}
-{{- end -}}
-{{- if and (eq .type "keda") (not .keda.triggers) (not .keda.serverAddress) -}}
-{{- fail (printf "%s.autoscaling.keda.serverAddress is empty: KEDA has to know which Prometheus to ask" $.path) -}}
-{{- end -}}
-{{- end -}}
+{{- $claims | uniq | toJson -}}
 {{- end -}}
 
 {{/* Something if a claim of the model can be mounted by one node at a time. */}}
@@ -70,7 +54,7 @@ device, else all. What follows from them is added: key, fullname, kind (demo, hu
 {{- if ne .cache.type "emptyDir" -}}
 {{- $modes = append $modes .cache.accessModes -}}
 {{- end -}}
-{{- if .claim -}}
+{{- if .claims -}}
 {{- $modes = append $modes .sourceAccessModes -}}
 {{- end -}}
 {{- range $modes -}}
@@ -102,109 +86,40 @@ rollingUpdate:
 {{- .progressDeadlineSeconds | default (get $bySource .kind) | int -}}
 {{- end -}}
 
-{{/* The name of the claim that the cache is on; nothing for an emptyDir. */}}
+{{/*
+The name of the claim that the cache is on; nothing for an emptyDir. Class and access modes of a claim
+cannot be changed: others than the usual ones are in its name, so that a change makes another claim.
+*/}}
 {{- define "sluice.model.cacheClaim" -}}
 {{- if eq .cache.type "pvc" -}}
-{{- printf "%s-cache" .fullname -}}
+{{- $fixed := printf "%s %s" (.cache.storageClassName | default "") (.cache.accessModes | sortAlpha | join ",") -}}
+{{- printf "%s-cache%s" .fullname (eq $fixed " ReadWriteOnce" | ternary "" (printf "-%s" ($fixed | sha256sum | trunc 8))) -}}
 {{- else if eq .cache.type "existingClaim" -}}
 {{- .cache.claimName -}}
 {{- end -}}
 {{- end -}}
 
-{{/* Environment: which model, where its files are kept, the token's file. Same in worker and Job. */}}
-{{- define "sluice.model.sourceEnv" -}}
-- name: MODEL_ID
-  value: {{ .source | quote }}
-{{- with .revision }}
-- name: MODEL_REVISION
-  value: {{ . | quote }}
-{{- end }}
-- name: MODELS_DIR
-  value: /models
-- name: HF_HOME
-  value: /cache
-{{- if .hfToken.existingSecret }}
-- name: HF_TOKEN_PATH
-  value: /var/run/secrets/sluice/hf-token/token
-{{- end }}
+{{/* GPUs of one pod: tensor parallelism times pipeline parallelism, shared by the nodes. */}}
+{{- define "sluice.model.gpus" -}}
+{{- div (mul (int .settings.tpSize) (int .settings.ppSize)) (int .nodes) -}}
 {{- end -}}
 
-{{/* All of a worker's environment but extraEnv. Takes (list root model). */}}
-{{- define "sluice.model.env" -}}
-{{- $address := (index . 0).Values.bindAddress -}}
-{{- with index . 1 -}}
-- name: WORKER_ADDRESS
-  value: {{ printf "%s:50051" $address | quote }}
-- name: METRICS_ADDRESS
-  value: {{ printf "%s:9464" $address | quote }}
-- name: MODEL_DEVICE
-  value: {{ .device }}
-{{- with .servedModelName }}
-- name: SERVED_MODEL_NAME
-  value: {{ . | quote }}
-{{- end }}
-{{ include "sluice.model.sourceEnv" . }}
-{{- include "sluice.settings" .settings }}
-{{- end -}}
+{{/* What makes the pods, as autoscalers name it. */}}
+{{- define "sluice.model.scaleTarget" -}}
+apiVersion: {{ .grouped | ternary "leaderworkerset.x-k8s.io/v1" "apps/v1" }}
+kind: {{ .grouped | ternary "LeaderWorkerSet" "Deployment" }}
+name: {{ .workload }}
 {{- end -}}
 
-{{- define "sluice.model.sourceMounts" -}}
-- name: tmp
-  mountPath: /tmp
-- name: cache
-  mountPath: /cache
-{{- with .claim }}
-- name: source
-  mountPath: {{ printf "/models/%s" . }}
-  readOnly: true
-{{- end }}
-{{- if .hfToken.existingSecret }}
-- name: hf-token
-  mountPath: /var/run/secrets/sluice/hf-token
-  readOnly: true
-{{- end }}
-{{- end -}}
-
-{{- define "sluice.model.sourceVolumes" -}}
-- name: tmp
-  emptyDir: {}
-- name: cache
-{{- $claim := include "sluice.model.cacheClaim" . }}
-{{- if $claim }}
-  persistentVolumeClaim:
-    claimName: {{ $claim | quote }}
-{{- else if .cache.sizeLimit }}
-  emptyDir:
-    sizeLimit: {{ .cache.sizeLimit }}
-{{- else }}
-  emptyDir: {}
-{{- end }}
-{{- with .claim }}
-- name: source
-  persistentVolumeClaim:
-    claimName: {{ . | quote }}
-    readOnly: true
-{{- end }}
-{{- with .hfToken.existingSecret }}
-- name: hf-token
-  secret:
-    secretName: {{ . | quote }}
-    defaultMode: 0440
-    items:
-      - key: {{ $.hfToken.key | quote }}
-        path: token
-{{- end }}
-{{- end -}}
-
-{{/* Resources, with as many GPUs as tensor parallelism needs. */}}
-{{- define "sluice.model.resources" -}}
-{{- $resources := deepCopy .resources -}}
-{{- if eq .device "cuda" -}}
-{{- $limits := get $resources "limits" | default dict -}}
-{{- if not (hasKey $limits .gpuResource) -}}
-{{- $limits = merge $limits (dict .gpuResource (.settings.tpSize | int)) -}}
-{{- end -}}
-{{- $_ := set $resources "limits" $limits -}}
-{{- end -}}
-{{- toYaml $resources -}}
+{{/* Selects all pods of a model's workers, also the followers of a group. Takes (dict root model options). */}}
+{{- define "sluice.model.podSelector" -}}
+{{- $labels := include "sluice.selectorLabels" (merge (dict "component" "worker") .) | fromYaml -}}
+{{- if .options.grouped -}}
+{{- $_ := unset $labels "app.kubernetes.io/component" -}}
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values: [worker, follower]
+{{ end -}}
+matchLabels: {{- toYaml $labels | nindent 2 }}
 {{- end -}}

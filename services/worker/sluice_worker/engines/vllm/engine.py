@@ -131,7 +131,7 @@ class VllmEngine:
         handler.add_done_callback(self._on_end)
 
     async def _send(self) -> None:
-        """Do what there is to do for vLLM, one after the other: an abort never overtakes its row."""
+        """Do what there is to do for vLLM, in order: an abort never overtakes its row."""
         while True:
             work = await self._outbox.get()
             try:

@@ -73,7 +73,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
 
 
 def vllm_sampling_params(sampling: SamplingParams, row: RowSpec) -> VllmSamplingParams:
-    """The parameters of one row as vLLM has them. Raises RequestError for what vLLM cannot go on with."""
+    """One row's parameters as vLLM has them. Raises RequestError for what it cannot go on with."""
     generated = len(row.generated_ids)
     if generated:
         _check_can_go_on(sampling)
