@@ -31,7 +31,8 @@ test-fast: $(VENV)/.dev ## Run the tests that start no model and no other langua
 
 test-vllm: .venv-vllm/.installed $(JS)/node_modules/.installed ## Test with a real vLLM (its CPU build; MODEL_DEVICE=cuda with your own)
 	TEST_ENGINE=vllm .venv-vllm/bin/python -m pytest -W default \
-	  tests/worker/test_engine_contract.py tests/conformance tests/vllm
+	  tests/worker/test_engine_contract.py tests/conformance tests/e2e/test_make_run.py \
+	  tests/worker/tokenizers tests/vllm
 
 images: ## Build the images, with docker, podman or buildah (IMAGE_PREFIX, IMAGE_TAG, BASE_IMAGE)
 	scripts/build-images.sh

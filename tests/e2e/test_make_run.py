@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.engines import READY_SECONDS, worker_environment
 from tests.processes import Process, process
 from tests.sse import chat
 
@@ -45,9 +46,10 @@ def running() -> Iterator[Running]:
         "GATEWAY_ADDRESS": gateway,
         "WORKER_ADDRESS": worker,
         "METRICS_ADDRESS": metrics,
+        **worker_environment(),
     }
     with process([sys.executable, str(ROOT / "scripts/run.py")], environment) as script:
-        script.wait_for("is ready at")
+        script.wait_for("is ready at", READY_SECONDS)
         yield Running(script, f"http://{gateway}", f"http://{metrics}/metrics")
 
 
@@ -127,9 +129,10 @@ def test_ctrl_c_stops_both_cleanly() -> None:
         "GATEWAY_ADDRESS": f"127.0.0.1:{free_port()}",
         "WORKER_ADDRESS": f"127.0.0.1:{free_port()}",
         "METRICS_ADDRESS": "127.0.0.1:0",
+        **worker_environment(),
     }
     with process([sys.executable, str(ROOT / "scripts/run.py")], environment) as script:
-        script.wait_for("is ready at")
+        script.wait_for("is ready at", READY_SECONDS)
         script.signal(signal.SIGINT)
         assert script.wait(30) == 0
         for address in (environment["GATEWAY_ADDRESS"], environment["WORKER_ADDRESS"]):

@@ -45,9 +45,32 @@ def test_a_tokenizer_of_the_older_format_is_converted(tmp_path: Path) -> None:
 def test_a_model_without_any_tokenizer_says_what_to_do(tmp_path: Path) -> None:
     write_older_format(tmp_path)
     (tmp_path / "vocab.json").unlink()
-    with pytest.raises(TokenizerMissing, match="save_pretrained") as caught:
+    with pytest.raises(TokenizerMissing, match=r"no tokenizer: add a tokenizer\.json") as caught:
         TokenizerBundle.read(tmp_path)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_vocabulary_without_its_merges_is_refused(tmp_path: Path) -> None:
+    write_older_format(tmp_path)
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(TokenizerMissing, match=r"vocab\.json cannot be made one"):
+        TokenizerBundle.read(tmp_path)
+
+
+def test_a_vocabulary_of_a_class_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    write_older_format(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "OwnTokenizer"}')
+    with pytest.raises(TokenizerMissing, match=r"vocab\.json cannot be made one") as caught:
+        TokenizerBundle.read(tmp_path)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_template_beside_a_whole_tokenizer_is_taken_from_its_older_place(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((DEMO / "tokenizer.json").read_bytes())
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert TokenizerBundle.read(tmp_path).files["chat_template.jinja"] == b"{{ messages }}"
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "its own"}')
+    assert "chat_template.jinja" not in TokenizerBundle.read(tmp_path).files
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"temperature": "hot"}'])

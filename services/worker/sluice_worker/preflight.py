@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from sluice_worker.engines import EngineNotAvailable, find_engine
 from sluice_worker.engines.hf.machine import free_memory
 from sluice_worker.progress import size_text
 from sluice_worker.settings import Settings
+from sluice_worker.tokenizer_formats import TokenizerMissing, convert, source_of
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.hub_file import HubFile
 from sluice_worker.weights.integrity import check_whole, digest_of
@@ -27,8 +28,9 @@ BASE_BYTES = 600_000_000
 KV_BYTES = 100_000_000
 
 _CONFIG_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
-_CONVERTIBLE = ("vocab.json", "vocab.txt", "tokenizer.model")
-_TEMPLATES = ("chat_template.jinja",)
+#: What a tokenizer is converted from, beside the file that has its vocabulary.
+_TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", "merges.txt")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _look_on_hub(
     yield Finding("model", "ok", f"{where}: {_amount(files)}")
     try:
         for file in remote.files:
-            if file.name in (*_CONFIG_FILES, *_TEMPLATES):
+            if file.name in _read_first(files):
                 (folder / file.name).write_bytes(_verified(file, remote.read(file)))
     except (HubError, ModelNotUsable) as error:
         yield Finding("access", "FAIL", str(error))
@@ -164,6 +166,12 @@ def _look_on_hub(
     yield Finding("access", "ok", kind)
     yield _disk(remote.bytes_missing, remote.bytes_free)
     found.append(_Model(files, folder))
+
+
+def _read_first(names: Collection[str]) -> set[str]:
+    """The small files; without a tokenizer.json, also those that it would be made from."""
+    source = None if "tokenizer.json" in names else source_of(names)
+    return {*_CONFIG_FILES, *_TEMPLATES, *((source, *_TOKENIZER_FILES) if source else ())}
 
 
 def _verified(file: HubFile, content: bytes) -> bytes:
@@ -218,10 +226,17 @@ def _growth(settings: Settings, model: _Model) -> float:
 def _tokenizer(model: _Model) -> Finding:
     if "tokenizer.json" in model.files:
         return Finding("tokenizer", "ok", "tokenizer.json")
-    if convertible := [name for name in _CONVERTIBLE if name in model.files]:
-        text = f"no tokenizer.json; it will be made from {convertible[0]} when the model loads"
+
+    def look() -> Finding:
+        try:
+            convert(model.config_dir)
+        except TokenizerMissing as error:
+            return Finding("tokenizer", "FAIL", str(error))
+        text = f"no tokenizer.json; it is made from {source_of(model.files)} when the model loads"
         return Finding("tokenizer", "ok", text)
-    return Finding("tokenizer", "FAIL", "the model has no tokenizer: choose another one")
+
+    finding: Finding = _guarded("tokenizer", look)
+    return finding
 
 
 def _template(model: _Model) -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,15 @@ from typing import Any
 
 from sluice.worker.v1 import worker_pb2 as pb
 
+from sluice_worker.tokenizer_formats import TokenizerMissing, convert
 from sluice_worker.weights.errors import ModelNotUsable
+
+__all__ = ["TokenizerBundle", "TokenizerMissing", "generation_defaults"]
 
 #: Below gRPC's default message limit of 4 MiB.
 PIECE_BYTES = 1 << 20
 
 FILE_NAMES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-
-
-class TokenizerMissing(Exception):
-    """The model has no tokenizer that a gateway could load; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +42,13 @@ class TokenizerBundle:
     def read(cls, model_dir: Path) -> TokenizerBundle:
         """The bundle of a model directory. Raises TokenizerMissing.
 
-        An older format is converted, as transformers does it.
+        Another format than tokenizer.json is converted, where that is exact.
         """
-        if (model_dir / "tokenizer.json").is_file():
-            return cls._of_directory(model_dir)
-        with tempfile.TemporaryDirectory(prefix="sluice-tokenizer-") as folder:
-            _convert(model_dir, Path(folder))
-            return cls._of_directory(Path(folder))
-
-    @classmethod
-    def _of_directory(cls, folder: Path) -> TokenizerBundle:
-        present = (name for name in FILE_NAMES if (folder / name).is_file())
-        return cls.of({name: (folder / name).read_bytes() for name in present})
+        present = (name for name in FILE_NAMES if (model_dir / name).is_file())
+        files = {name: (model_dir / name).read_bytes() for name in present}
+        if "tokenizer.json" not in files:
+            files |= convert(model_dir)
+        return cls.of(_with_template(files, model_dir / "chat_template.json"))
 
     def pieces(self) -> Iterator[pb.GetTokenizerResponse]:
         """The files cut for the wire; an empty file is one empty piece."""
@@ -88,20 +81,15 @@ def generation_defaults(model_dir: Path) -> pb.GenerationDefaults:
         ) from error
 
 
-def _convert(model_dir: Path, target: Path) -> None:
-    """Save the tokenizer of ``model_dir`` as tokenizer.json. Raises TokenizerMissing."""
+def _with_template(files: dict[str, bytes], older: Path) -> dict[str, bytes]:
+    """The files, with the chat template from where some models have it, if it is nowhere else."""
+    if "chat_template.jinja" in files or not older.is_file():
+        return files
     try:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
-        tokenizer.save_pretrained(target)
-    except Exception as error:  # transformers raises many kinds, for many missing pieces
-        raise TokenizerMissing(
-            "the model has no tokenizer.json, and transformers cannot make one from what it has "
-            f"({type(error).__name__}); convert it once where its tokenizer loads: "
-            "AutoTokenizer.from_pretrained(path).save_pretrained(path)"
-        ) from error
-    if not (target / "tokenizer.json").is_file():
-        raise TokenizerMissing(
-            "the model's tokenizer cannot be had as tokenizer.json: choose another model"
-        )
+        config = json.loads(files.get("tokenizer_config.json", b"{}"))
+        template = json.loads(older.read_bytes()).get("chat_template")
+    except (ValueError, AttributeError, RecursionError):
+        return files  # a gateway says of a broken config what is wrong with it
+    if config.get("chat_template") or not isinstance(template, str):
+        return files
+    return {**files, "chat_template.jinja": template.encode()}

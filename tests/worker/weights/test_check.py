@@ -202,8 +202,8 @@ def test_a_model_without_a_tokenizer_fails(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", 5_000)
     (model / "tokenizer.json").unlink()
     assert of(model)["tokenizer"].verdict == "FAIL"
-    (model / "vocab.json").write_text("{}")
-    assert of(model)["tokenizer"].verdict == "ok"
+    (model / "vocab.json").write_text("{}")  # nothing that a tokenizer could be made of
+    assert of(model)["tokenizer"].verdict == "FAIL"
 
 
 def test_a_template_in_the_tokenizers_config_counts(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_a_template_in_the_tokenizers_config_counts(tmp_path: Path) -> None:
     assert of(model)["chat template"].verdict == "ok"
 
 
-def test_a_template_that_gateways_do_not_get_does_not_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["chat_template.json", "chat_template.jinja"])
+def test_a_template_in_a_file_of_its_own_counts(tmp_path: Path, name: str) -> None:
     model = write_model(tmp_path / "model", 5_000)
-    (model / "chat_template.json").write_text('{"chat_template": "{{ messages }}"}')
     assert of(model)["chat template"].verdict == "warn"
-    (model / "chat_template.jinja").write_text("{{ messages }}")
+    (model / name).write_text('{"chat_template": "{{ messages }}"}')
     assert of(model)["chat template"].verdict == "ok"
 
 

@@ -53,6 +53,20 @@ def test_tokenizers_and_templates_of_every_kind_come() -> None:
     assert selected("model.safetensors", *small) == {"model.safetensors", *small}
 
 
+@pytest.mark.parametrize(
+    "name", ["tekken.json", "qwen.tiktoken", "tiktoken.model", "spiece.model", "tokenizer.model"]
+)
+def test_what_a_tokenizer_is_made_from_comes_where_there_is_none(name: str) -> None:
+    files = [HubFile(each, 10, "0" * 40) for each in ("config.json", "model.safetensors", name)]
+    chosen = [file.name for file in select(files, pickle=False, code=False)]
+    assert chosen == sorted({"config.json", "model.safetensors", name})
+
+
+def test_a_large_tokenizer_stays_away_where_there_is_another() -> None:
+    others = ("tekken.json", "qwen.tiktoken", "sub/tekken.json")
+    assert selected("model.safetensors", *others) == {"model.safetensors"}
+
+
 def test_pickles_come_only_where_allowed_and_where_there_is_nothing_else() -> None:
     with pytest.raises(ModelNotUsable, match="ALLOW_PICKLE=true"):
         selected("pytorch_model.bin")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from sluice_worker.tokenizer_formats.names import source_of
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.hub_file import HubFile
 
@@ -34,10 +35,12 @@ def select(files: Iterable[HubFile], *, pickle: bool, code: bool) -> list[HubFil
     if "config.json" not in by_name:
         raise ModelNotUsable("the repository has no config.json, so it holds no model to serve")
     chosen = [name for name in by_name if _SMALL.fullmatch(name)]
+    if "tokenizer.json" not in by_name and (source := source_of(by_name)):
+        chosen.append(source)
     chosen += weight_names(by_name, pickle=pickle)
     if code:
         chosen += [name for name in by_name if name.endswith(".py")]
-    return [by_name[name] for name in sorted(chosen)]
+    return [by_name[name] for name in sorted(set(chosen))]
 
 
 def weight_names(names: Iterable[str], *, pickle: bool) -> list[str]:
