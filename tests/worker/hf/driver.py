@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +19,6 @@ from sluice_worker.engines.base import (
 )
 from sluice_worker.engines.hf.engine import HfEngine
 from sluice_worker.engines.hf.loop import StepLoop
-from sluice_worker.engines.hf.row import make_row
 
 GREEDY = {"temperature": 0.0}
 
@@ -81,18 +79,14 @@ class Stepper:
         self.runner = engine._runner
         self.results = Results()
         self._loop = StepLoop(self.runner, self.scheduler)
-        self._orders = itertools.count()
         assert not self.scheduler.running, "an earlier test left rows"
 
     def submit(self, what: GenerationRequest) -> None:
-        prompt = list(what.prompt_ids)
-        eos = self.engine.model.eos_token_ids
-        self.scheduler.add(
-            make_row(what, spec, next(self._orders), prompt, eos) for spec in what.rows
-        )
+        self.scheduler.add(self.engine.make_rows(what))
 
     def abort(self, *rows: int) -> None:
-        self.scheduler.drop({RowKey(0, row) for row in rows})
+        with torch.inference_mode():
+            self.scheduler.drop({RowKey(0, row) for row in rows})
 
     def step(self) -> StepOutput | None:
         with torch.inference_mode():

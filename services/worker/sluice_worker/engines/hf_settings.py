@@ -63,4 +63,5 @@ def _options(settings: Settings, model_dir: Path) -> HfOptions:
         queue_max=settings.queue_max,
         num_threads=settings.num_threads,
         trust_remote_code=settings.trust_remote_code,
+        prefix_caching=settings.enable_prefix_caching,
     )

@@ -42,12 +42,17 @@ class Runner(Protocol):
         """The width of the logits."""
         ...
 
+    @property
+    def keeps_prefixes(self) -> bool:
+        """Whether ``copy_prefix`` and ``release`` with ``keep`` are possible."""
+        ...
+
     def forward(self, spans: Sequence[Span]) -> torch.Tensor:
         """Logits after the spans that want them, [such spans, vocab_size], float32."""
 
     def copy_prefix(self, source: int, target: int, tokens: int) -> bool:
         """Give ``target`` the first tokens of ``source``; False if that is not possible."""
 
-    def release(self, slot: int) -> None:
-        """Forget what a slot holds."""
+    def release(self, slot: int, keep: int = 0) -> None:
+        """Forget what a slot holds, but for its first ``keep`` tokens."""
         ...

@@ -58,6 +58,7 @@ class Decoder:
         self._weights = weights
         self._shape = shape
         self.name = "decoder"
+        self.keeps_prefixes = True
         self.vocab_size = shape.vocab
         self.counts = weights.counts
         kv_shape = KvShape(shape.layers, shape.kv_heads, shape.head_dim)
@@ -87,9 +88,9 @@ class Decoder:
         self.cache.copy(source, target, tokens)
         return True
 
-    def release(self, slot: int) -> None:
+    def release(self, slot: int, keep: int = 0) -> None:
         """As ``Runner.release``."""
-        self.cache.release(slot)
+        self.cache.release(slot, keep)
 
     def _run(
         self,

@@ -18,12 +18,17 @@ from sluice_worker.engines.base import (
     ModelInfo,
     RequestError,
     RowKey,
+    RowSpec,
     StepOutput,
+    StructuredOutput,
 )
 from sluice_worker.engines.hf.admission import check_request
 from sluice_worker.engines.hf.batch import Runner
+from sluice_worker.engines.hf.grammars import Grammar, Grammars
 from sluice_worker.engines.hf.loop import StepLoop
+from sluice_worker.engines.hf.mask_workers import MaskWorkers
 from sluice_worker.engines.hf.row import Row, make_row
+from sluice_worker.engines.hf.row_grammar import RowGrammar
 from sluice_worker.engines.hf.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -40,6 +45,7 @@ class HfEngine:
         model: ModelInfo,
         runner: Runner,
         scheduler: Scheduler,
+        grammars: Grammars | None = None,
         *,
         queue_max: int,
         batch_delay: float,
@@ -48,6 +54,8 @@ class HfEngine:
         self._model = model
         self._runner: Runner | None = runner
         self._scheduler: Scheduler | None = scheduler
+        self._grammars = grammars
+        self._workers = MaskWorkers()
         self._queue_max = queue_max
         self._batch_delay = batch_delay
         self._threads = threads
@@ -60,6 +68,8 @@ class HfEngine:
         self._keys: set[RowKey] = set()
         self._running = 0
         self._usage = 0.0
+        self._queries = 0
+        self._hits = 0
         self._closing = False
         self._failed = False
 
@@ -86,14 +96,13 @@ class HfEngine:
         )
         self._thread.start()
 
+    def prepare(self, output: StructuredOutput) -> None:
+        """As ``Engine.prepare``."""
+        self._grammar(output)
+
     def submit(self, request: GenerationRequest) -> None:
         """As ``Engine.submit``."""
-        check_request(request, self._model)
-        prompt = list(request.prompt_ids)
-        rows = [
-            make_row(request, spec, next(self._orders), prompt, self._model.eos_token_ids)
-            for spec in request.rows
-        ]
+        rows = self.make_rows(request)
         keys = {row.key for row in rows}
         with self._changed:
             if self._closing or self._failed:
@@ -107,6 +116,23 @@ class HfEngine:
             self._arrived += rows
             self._changed.notify()
 
+    def make_rows(self, request: GenerationRequest) -> list[Row]:
+        """The rows of a request. Raises RequestError if they can never be served."""
+        check_request(request, self._model)
+        prompt = list(request.prompt_ids)
+        grammar = self._grammar(request.sampling.structured_output)
+        return [
+            make_row(
+                request,
+                spec,
+                next(self._orders),
+                prompt,
+                self._model.eos_token_ids,
+                self._row_grammar(grammar, request, spec),
+            )
+            for spec in request.rows
+        ]
+
     def abort(self, keys: Iterable[RowKey]) -> None:
         """As ``Engine.abort``."""
         with self._changed:
@@ -119,7 +145,8 @@ class HfEngine:
         """As ``Engine.load``."""
         with self._changed:
             running = min(self._running, len(self._keys))
-            return EngineLoad(running, len(self._keys) - running, self._usage)
+            waiting = len(self._keys) - running
+            return EngineLoad(running, waiting, self._usage, self._queries, self._hits)
 
     def metrics(self) -> Iterable[Metric]:
         """As ``Engine.metrics``: none of its own."""
@@ -138,6 +165,29 @@ class HfEngine:
             self._aborted.clear()
             self._running, self._usage = 0, 0.0
         self._runner = self._scheduler = None
+        self._workers.close()
+        if self._grammars is not None:
+            self._grammars.close()
+
+    def _grammar(self, output: StructuredOutput | None) -> Grammar | None:
+        if output is None:
+            return None
+        if self._grammars is None:
+            raise RequestError(
+                ErrorCode.INVALID_ARGUMENT,
+                "This model's tokenizer does not allow structured output.",
+                "structured_output",
+            )
+        return self._grammars.compiled(output)
+
+    def _row_grammar(
+        self, grammar: Grammar | None, request: GenerationRequest, spec: RowSpec
+    ) -> RowGrammar | None:
+        if grammar is None or self._grammars is None:
+            return None
+        ends = [token for token in request.sampling.stop_token_ids
+                if self._grammars.is_special(token)]  # fmt: skip
+        return RowGrammar(grammar, self._workers, spec.generated_ids, ends, self._model.vocab_size)
 
     def _check_room(self, rows: int) -> None:
         room = self._queue_max + self._model.batch_max
@@ -200,6 +250,7 @@ class HfEngine:
     def _report(self, scheduler: Scheduler) -> None:
         self._running = len(scheduler.running)
         self._usage = scheduler.usage
+        self._queries, self._hits = scheduler.prefixes.queries, scheduler.prefixes.hits
 
     def _emit(self, emit: Emit, output: StepOutput) -> None:
         """Emit a step's rows, less those aborted meanwhile."""

@@ -84,9 +84,23 @@ class KvCache:
         """Copy the first ``tokens`` of slot ``source`` to slot ``target``."""
         self._grid[target, :, :tokens].copy_(self._grid[source, :, :tokens])
 
-    def release(self, slot: int) -> None:
-        """Give the slot's memory back to the operating system; it reads as zero."""
-        self._memory.madvise(mmap.MADV_DONTNEED, slot * self._slot_bytes, self._slot_bytes)
+    def release(self, slot: int, keep: int = 0) -> None:
+        """Give the slot's memory back to the operating system; it reads as zero.
+
+        The first ``keep`` tokens stay.
+        """
+        begin = slot * self._slot_bytes
+        if not keep:
+            self._memory.madvise(mmap.MADV_DONTNEED, begin, self._slot_bytes)
+            return
+        whole = -(-keep // self.shape.block_tokens) * self.shape.block_tokens
+        self._grid[slot, :, keep:whole] = 0.0
+        token, layer = self.shape.width * 4, self.shape.width * 4 * self.max_len
+        if whole < self.max_len:
+            for at in range(begin, begin + self._slot_bytes, layer):
+                self._memory.madvise(
+                    mmap.MADV_DONTNEED, at + whole * token, (self.max_len - whole) * token
+                )
 
 
 class KvBudget:

@@ -58,16 +58,24 @@ class StepLoop:
         choices = sample(logits, [row.sampler for row in step.answering])
         for row, choice in zip(step.answering, choices, strict=True):
             if choice.error is not None:
-                log.error("a row failed: %s", choice.error, exc_info=choice.error)
-                outputs.append(self._fail(row))
+                outputs.append(self._fail(row, choice.error))
                 continue
+            self._scheduler.sound(row)
             output = row.take(choice)
             outputs.append(output)
             if output.finish is not None:
                 self._scheduler.finish(row)
         return outputs
 
-    def _fail(self, row: Row) -> RowOutput:
-        self._scheduler.finish(row)
-        error = RequestError(ErrorCode.INTERNAL, "The model failed on this row.")
+    def _fail(self, row: Row, cause: Exception | None = None) -> RowOutput:
+        if isinstance(cause, RequestError):  # no fault of what it computed
+            self._scheduler.finish(row)
+        else:
+            self._scheduler.fail(row)
+        if isinstance(cause, RequestError):
+            error = cause
+        else:
+            error = RequestError(ErrorCode.INTERNAL, "The model failed on this row.")
+            if cause is not None:
+                log.error("a row failed: %s", cause, exc_info=cause)
         return RowOutput(row.key, [], finish=RowFinish(FinishReason.ERROR, error=error))

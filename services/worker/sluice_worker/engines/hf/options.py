@@ -46,6 +46,8 @@ class HfOptions:
     weights. ``prefill_chunk``: prompt tokens of a step; fewer keep the pace of running
     rows, more bring first tokens sooner. ``queue_max``: rows that may wait.
     ``num_threads``: cores to compute on; those of the container if None.
+    ``prefix_caching``: whether keys and values of prompts are kept, as far as
+    ``kv_cache_bytes`` allows, for prompts that begin alike.
     """
 
     model_dir: Path
@@ -58,6 +60,7 @@ class HfOptions:
     queue_max: int = 256
     num_threads: int | None = None
     trust_remote_code: bool = False
+    prefix_caching: bool = True
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

@@ -61,6 +61,7 @@ class PackedModel:
         config = text_config(model.config)
         group = config.num_attention_heads // shape.heads
         self.name = "packed"
+        self.keeps_prefixes = True
         self._model = model
         self._shape = shape
         self.counts = counts
@@ -100,9 +101,9 @@ class PackedModel:
         self.cache.copy(source, target, tokens)
         return True
 
-    def release(self, slot: int) -> None:
+    def release(self, slot: int, keep: int = 0) -> None:
         """As ``Runner.release``."""
-        self.cache.release(slot)
+        self.cache.release(slot, keep)
 
     def attend(
         self,

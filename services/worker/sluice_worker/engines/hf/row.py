@@ -15,6 +15,7 @@ from sluice_worker.engines.base import (
     RowStart,
 )
 from sluice_worker.engines.hf.batch import Span
+from sluice_worker.engines.hf.row_grammar import RowGrammar
 from sluice_worker.engines.hf.sampler import Choice, RowSampler
 
 
@@ -23,7 +24,8 @@ class Row:
     """A row, waiting or running. Its tokens are the prompt's and those generated.
 
     ``computed`` tokens have keys and values in ``slot``, ``blocks`` are charged for
-    them. ``order`` is the row's place in the line of arrival.
+    them. ``order`` is the row's place in the line of arrival. ``sound``: since it has its slot,
+    its logits were numbers.
     """
 
     request: GenerationRequest
@@ -39,6 +41,7 @@ class Row:
     blocks: int = 0
     computed: int = 0
     cached: int = 0
+    sound: bool = False
 
     @property
     def length(self) -> int:
@@ -116,8 +119,9 @@ def make_row(
     order: int,
     prompt: list[int],
     eos_ids: tuple[int, ...],
+    grammar: RowGrammar | None = None,
 ) -> Row:
     """The row that ``spec`` asks for, waiting."""
     generated = list(spec.generated_ids)
-    sampler = RowSampler(request.sampling, spec.seed, eos_ids, prompt, generated)
+    sampler = RowSampler(request.sampling, spec.seed, eos_ids, prompt, generated, grammar)
     return Row(request, spec.key, order, prompt, generated, sampler)

@@ -1,7 +1,9 @@
 """Chooses the next token of every row of a step.
 
-Order as in vLLM and transformers: allowed tokens, logit bias, min_tokens, penalties,
-temperature, top-k, top-p, min-p, draw. What a row gets depends on its own logits,
+Order as in vLLM and transformers: grammar and allowed tokens, logit bias, min_tokens,
+penalties, temperature, top-k, top-p, min-p, draw. A grammar outdoes all others: what it
+forbids is never drawn, and where it allows nothing but an end, the row ends, whatever
+min_tokens and ignore_eos say. What a row gets depends on its own logits,
 parameters, seed and position: ops that mix rows see each in the same way, whatever the
 batch. Equal logits rank by id, the lower first.
 """
@@ -14,9 +16,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sluice_worker.engines.base import SamplingParams, TokenLogprobs
+from sluice_worker.engines.base import ErrorCode, RequestError, SamplingParams, TokenLogprobs
 from sluice_worker.engines.hf.draws import uniform
 from sluice_worker.engines.hf.penalties import SeenTokens
+from sluice_worker.engines.hf.row_grammar import RowGrammar
 
 COLDEST = 1e-5
 """Below this temperature a row is greedy: logits over it would overflow."""
@@ -39,14 +42,19 @@ class RowSampler:
         eos_ids: Sequence[int],
         prompt: Sequence[int],
         generated: Sequence[int],
+        grammar: RowGrammar | None = None,
     ) -> None:
         self.params = params
         self.seed = seed
+        self.grammar = grammar
         self.position = len(generated)
         self.greedy = params.temperature < COLDEST
-        ends = {*params.stop_token_ids, *(() if params.ignore_eos else eos_ids)}
+        # With a grammar, ignore_eos only puts the end off: after it nothing could follow.
+        ends = {*params.stop_token_ids, *(() if params.ignore_eos and not grammar else eos_ids)}
         self.stop_ids = frozenset(ends)
-        self._barred = torch.tensor(sorted({*params.stop_token_ids, *eos_ids}), dtype=torch.long)
+        self._all_ends = torch.tensor(sorted({*params.stop_token_ids, *eos_ids}), dtype=torch.long)
+        ignored = eos_ids if params.ignore_eos and grammar else ()
+        self._ignored = torch.tensor(ignored, dtype=torch.long)
         self._seen = SeenTokens(params, prompt, generated) if SeenTokens.wanted(params) else None
         self._allowed = torch.tensor(sorted(set(params.allowed_token_ids)), dtype=torch.long)
         self._bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.long)
@@ -56,7 +64,8 @@ class RowSampler:
     def plain(self) -> bool:
         """Whether the logits are taken as they come."""
         return (
-            self._seen is None
+            self.grammar is None
+            and self._seen is None
             and not len(self._allowed)
             and not len(self._bias_ids)
             and self.position >= self.params.min_tokens
@@ -68,10 +77,16 @@ class RowSampler:
             kept = logits[self._allowed]
             logits.fill_(-math.inf)
             logits[self._allowed] = kept
+        if self.grammar is not None:
+            logits.masked_fill_(self.grammar.forbidden(), -math.inf)
+            if len(self._allowed) and logits.amax() == -math.inf:
+                raise _nothing_allowed()
         if len(self._bias_ids):
             logits[self._bias_ids] += self._bias
-        if self.position < self.params.min_tokens and len(self._barred):
-            self._bar(logits)
+        if len(self._ignored):
+            _bar(logits, self._ignored)
+        if self.position < self.params.min_tokens and len(self._all_ends):
+            _bar(logits, self._all_ends)
         if self._seen is not None:
             self._seen.apply(logits)
 
@@ -80,13 +95,24 @@ class RowSampler:
         self.position += 1
         if self._seen is not None:
             self._seen.add(token)
+        if self.grammar is not None and token not in self.stop_ids:
+            self.grammar.advance(token)
 
-    def _bar(self, logits: torch.Tensor) -> None:
-        """Mask the tokens that would end the row, unless nothing else is left."""
-        kept = logits[self._barred]
-        logits[self._barred] = -math.inf
-        if logits.amax() == -math.inf:
-            logits[self._barred] = kept
+
+def _bar(logits: torch.Tensor, ends: torch.Tensor) -> None:
+    """Mask the tokens that would end the row, unless nothing else is left."""
+    kept = logits[ends]
+    logits[ends] = -math.inf
+    if logits.amax() == -math.inf:
+        logits[ends] = kept
+
+
+def _nothing_allowed() -> RequestError:
+    return RequestError(
+        ErrorCode.INVALID_ARGUMENT,
+        "None of allowed_token_ids is what the structured output allows here.",
+        "sampling.allowed_token_ids",
+    )
 
 
 @dataclass(slots=True)
@@ -120,6 +146,7 @@ def _sample(logits: torch.Tensor, rows: Sequence[RowSampler]) -> list[Choice]:
         else Choice(error=PoisonError("logits are not finite"))
         for token, value in zip(tokens, best.tolist(), strict=True)
     ]
+    _await_masks(rows, choices)
     live = [i for i, choice in enumerate(choices) if choice.error is None]
     shaped = [i for i in live if not rows[i].plain]
     drawn = [i for i in live if not rows[i].greedy]
@@ -127,6 +154,16 @@ def _sample(logits: torch.Tensor, rows: Sequence[RowSampler]) -> list[Choice]:
         _choose(logits, rows, choices, shaped, drawn)
     _add_logprobs(logits, rows, choices, live)
     return choices
+
+
+def _await_masks(rows: Sequence[RowSampler], choices: list[Choice]) -> None:
+    """Until the grammars' masks are there; a row whose grammar fails has its error."""
+    for row, choice in zip(rows, choices, strict=True):
+        if row.grammar is not None and choice.error is None:
+            try:
+                row.grammar.forbidden()
+            except Exception as error:  # noqa: BLE001 - the row's
+                choice.error = error
 
 
 def _choose(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sluice_worker.engines.base import RowKey
 from sluice_worker.engines.hf.batch import Runner, Span
 from sluice_worker.engines.hf.kv_cache import KvBudget
+from sluice_worker.engines.hf.prefix_cache import Match, PrefixCache
 from sluice_worker.engines.hf.row import Row
 
 
@@ -32,12 +33,20 @@ class Scheduler:
     """Continuous batching: rows join and leave at every step.
 
     First come, first served. A step decodes every row that is past its prefill and
-    prefills up to ``prefill_chunk`` tokens beside it. When blocks run out the
-    youngest row goes back to the head of the queue, to be computed again.
+    prefills up to ``prefill_chunk`` tokens beside it. When blocks run out, what ended rows
+    left is cleared; then the youngest row goes back to the head of the queue, to be
+    computed again.
     """
 
     def __init__(
-        self, runner: Runner, budget: KvBudget, batch_max: int, prefill_chunk: int, tile: int
+        self,
+        runner: Runner,
+        budget: KvBudget,
+        batch_max: int,
+        prefill_chunk: int,
+        tile: int,
+        *,
+        prefix_caching: bool = True,
     ) -> None:
         self._runner = runner
         self._budget = budget
@@ -45,6 +54,8 @@ class Scheduler:
         self._chunk = prefill_chunk
         self._tile = min(tile, prefill_chunk)
         self._slots = list(range(batch_max))
+        enabled = prefix_caching and runner.keeps_prefixes
+        self.prefixes = PrefixCache(self._tile, enabled=enabled)
         self.waiting: deque[Row] = deque()
         self.running: list[Row] = []
         self.preemptions = 0
@@ -52,7 +63,8 @@ class Scheduler:
     @property
     def usage(self) -> float:
         """The share of the KV cache that rows are charged for, 0 to 1."""
-        return self._budget.usage
+        used = self._budget.blocks - self._budget.free - self.prefixes.blocks
+        return used / self._budget.blocks
 
     def add(self, rows: Iterable[Row]) -> None:
         """Queue rows."""
@@ -66,9 +78,26 @@ class Scheduler:
             self.finish(row)
 
     def finish(self, row: Row) -> None:
-        """Free what a running row holds."""
+        """Free what a running row holds, but for what later prompts may have use of."""
         self.running.remove(row)
-        self._free(row)
+        kept = self.prefixes.held(row.slot)
+        if kept:
+            self._rest(row, kept)
+        else:
+            self._clear(row.slot)
+            self._budget.give(row.blocks)
+        row.slot, row.blocks, row.computed = -1, 0, 0
+
+    def fail(self, row: Row) -> None:
+        """Free all that a running row holds: none of it is to be trusted."""
+        self.prefixes.forget(row.slot)
+        self.finish(row)
+
+    def sound(self, row: Row) -> None:
+        """The row's logits were numbers, so what it computed can be trusted."""
+        if not row.sound:
+            row.sound = True
+            self.prefixes.publish(row.slot, row.prompt)
 
     def plan(self) -> Step | None:
         """The next step, or None if there is nothing to do."""
@@ -106,7 +135,7 @@ class Scheduler:
             if row.slot < 0:
                 continue  # preempted for an older row
             more = self._budget.needed(row.length) - row.blocks
-            while more > 0 and not self._budget.take(more):
+            while more > 0 and not self._take(more):
                 youngest = max(self.running, key=lambda row: row.order)
                 self._preempt(youngest)
                 if youngest is row:
@@ -124,25 +153,45 @@ class Scheduler:
             row = self.waiting[0]
             needed = self._budget.needed(row.length)
             # One block for each running row keeps new rows from being preempted at once.
-            if needed + len(self.running) > self._budget.free and self.running:
+            reserve = len(self.running)
+            if needed + reserve > self._budget.free + self.prefixes.blocks and self.running:
                 return
             shared = self._shareable(row)
             sibling = self._sibling(row) if shared else None
             if sibling is not None and sibling.computed < shared:
                 return  # its prompt is being computed
             self.waiting.popleft()
-            self._start(row, needed)
             if sibling is not None:
-                self._share(row, sibling, shared)
+                match: Match | None = Match(sibling.slot, shared)
+            else:
+                match = self.prefixes.match(row.prompt, shared)
+            self._start(row, needed, match)
 
-    def _start(self, row: Row, blocks: int) -> None:
-        if not self._budget.take(blocks):
-            raise RuntimeError("a row was queued that does not fit")
-        row.blocks = blocks
-        row.slot = self._slots.pop(0)
-        row.computed = 0
+    def _start(self, row: Row, blocks: int, match: Match | None) -> None:
+        """Give the row a slot and blocks, and what it can have of ``match``."""
+        resting = self.prefixes.resting(match.slot) if match else None
+        if match and resting is not None and self._goes_on(match, blocks):
+            row.slot = match.slot
+            self.prefixes.forget(row.slot)
+            self._budget.give(resting)
+            self._runner.release(row.slot, match.tokens)
+            self._charge(row, blocks)
+            row.computed = match.tokens
+        else:
+            self._charge(row, blocks, match.slot if match else None)
+            row.slot = self._empty_slot(match.slot if match else None)
+            row.computed = 0
+            if match and self._runner.copy_prefix(match.slot, row.slot, match.tokens):
+                row.computed = match.tokens
+        row.sound = False
+        if not row.answered:
+            row.cached = row.computed
+            if self.prefixes.enabled:
+                self.prefixes.count(len(row.prompt), row.computed)
         if row.started is None:
             row.started = time.monotonic()
+        if row.sampler.grammar is not None:
+            row.sampler.grammar.begin()
         bisect.insort(self.running, row, key=lambda row: row.order)
 
     def _shareable(self, row: Row) -> int:
@@ -154,14 +203,48 @@ class Scheduler:
         siblings = [other for other in self.running if other.request is row.request]
         return max(siblings, key=lambda other: other.computed, default=None)
 
-    def _share(self, row: Row, sibling: Row, tokens: int) -> None:
-        if self._runner.copy_prefix(sibling.slot, row.slot, tokens):
-            row.computed = tokens
-            if not row.answered:
-                row.cached = tokens
+    def _goes_on(self, match: Match, blocks: int) -> bool:
+        """Whether to go on in the slot that matches, rather than to copy from it.
 
-    def _free(self, row: Row) -> None:
-        self._runner.release(row.slot)
-        bisect.insort(self._slots, row.slot)
-        self._budget.give(row.blocks)
-        row.slot, row.blocks, row.computed = -1, 0, 0
+        That costs the slot's other tokens, so only if there are none or no room for both.
+        """
+        if self.prefixes.spent(match):
+            return True
+        others = self._budget.free + self.prefixes.blocks
+        room = others - (self.prefixes.resting(match.slot) or 0) >= blocks
+        return not room or (not self._slots and self.prefixes.oldest(match.slot) is None)
+
+    def _charge(self, row: Row, blocks: int, spared: int | None = None) -> None:
+        if not self._take(blocks, spared):
+            raise RuntimeError("a row was queued that does not fit")
+        row.blocks = blocks
+
+    def _take(self, blocks: int, spared: int | None = None) -> bool:
+        """Take blocks, if need be those of slots that rest."""
+        while not self._budget.take(blocks):
+            slot = self.prefixes.oldest(spared)
+            if slot is None:
+                return False
+            self._budget.give(self._clear(slot))
+        return True
+
+    def _empty_slot(self, spared: int | None) -> int:
+        if not self._slots:
+            slot = self.prefixes.oldest(spared)
+            assert slot is not None
+            self._budget.give(self._clear(slot))
+        return self._slots.pop(0)
+
+    def _rest(self, row: Row, tokens: int) -> None:
+        """Leave the first ``tokens`` of an ended row in its slot."""
+        kept = self._budget.needed(tokens)
+        self._runner.release(row.slot, tokens)
+        self._budget.give(row.blocks - kept)
+        for slot in self.prefixes.rest(row.slot, kept):
+            self._budget.give(self._clear(slot))
+
+    def _clear(self, slot: int) -> int:
+        """Forget what an unused slot holds. Gives the blocks that it rested on."""
+        self._runner.release(slot)
+        bisect.insort(self._slots, slot)
+        return self.prefixes.forget(slot)

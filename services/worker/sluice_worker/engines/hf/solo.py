@@ -19,6 +19,7 @@ class SoloModel:
 
     def __init__(self, model: Any, vocab_size: int) -> None:
         self.name = "solo"
+        self.keeps_prefixes = False  # some caches, such as a sliding window's, have no beginning
         self.vocab_size = vocab_size
         self._model = model
         self._caches: dict[int, Any] = {}
@@ -38,7 +39,7 @@ class SoloModel:
         """As ``Runner.copy_prefix``: not possible."""
         return False
 
-    def release(self, slot: int) -> None:
+    def release(self, slot: int, keep: int = 0) -> None:
         """As ``Runner.release``."""
         self._caches.pop(slot, None)
 
