@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,10 @@ async def until_told(url: str, tells: Callable[[Any], object], seconds: float = 
 class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
     """Says its present status to every session, at once when it changes and as a heartbeat."""
 
-    def __init__(self, model_dir: Path, name: str) -> None:
+    def __init__(self, model_dir: Path, name: str, adapters: Sequence[str]) -> None:
         self.address = ""
         self._name = name
+        self._adapters = adapters
         self._files = {
             file: (model_dir / file).read_bytes()
             for file in ("tokenizer.json", "tokenizer_config.json")
@@ -51,7 +52,8 @@ class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
     def say(self, state: str, **fields: Any) -> None:
         """Be in ``state`` from now on."""
         number = pb.WorkerState.Value(f"WORKER_STATE_{state.upper()}")
-        self._status = pb.Status(state=number, model_name=self._name, batch_max=4, **fields)
+        given = {"model_name": self._name, "adapter_names": self._adapters, "batch_max": 4}
+        self._status = pb.Status(state=number, **{**given, **fields})
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -68,7 +70,14 @@ class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
 
     async def GetModel(self, request, context):  # type: ignore[no-untyped-def,override]  # noqa: N802
         return pb.GetModelResponse(
-            name=self._name, max_model_len=100, vocab_size=600, tokenizer_hash="h", created=1
+            name=self._name,
+            fingerprint=self._name,
+            max_model_len=100,
+            vocab_size=600,
+            tokenizer_hash="h",
+            created=1,
+            structured_output=True,
+            adapters=[pb.Adapter(name=each, fingerprint=each) for each in self._adapters],
         )
 
     async def GetTokenizer(self, request, context):  # type: ignore[no-untyped-def,override]  # noqa: N802
@@ -77,10 +86,12 @@ class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def scripted_worker(model_dir: Path, name: str = "m") -> AsyncIterator[ScriptedWorker]:
+async def scripted_worker(
+    model_dir: Path, name: str = "m", adapters: Sequence[str] = ()
+) -> AsyncIterator[ScriptedWorker]:
     """One on a free port; it says nothing until told what."""
     server = grpc.aio.server()
-    servicer = ScriptedWorker(model_dir, name)
+    servicer = ScriptedWorker(model_dir, name, adapters)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(servicer, server)
     servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

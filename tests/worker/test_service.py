@@ -18,86 +18,23 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from sluice.worker.v1 import worker_pb2 as pb
-from sluice.worker.v1 import worker_pb2_grpc
-from sluice_worker.server import SERVICE_NAME, WorkerServer
-from sluice_worker.settings import FakeSettings, Settings
+from sluice_worker.server import SERVICE_NAME
 from tokenizers import Tokenizer
 
-SAMPLING = pb.SamplingParams(max_tokens=5, top_p=1, repetition_penalty=1)
-
-
-def submit(row_id: int = 1, **changes: object) -> pb.SessionRequest:
-    values = {"prompt_ids": [5, 6], "sampling": SAMPLING, "rows": [pb.Row(row_id=row_id)]}
-    return pb.SessionRequest(submit=pb.Submit(**{**values, **changes}))  # type: ignore[arg-type]
-
-
-class Client:
-    """A session as a gateway opens it, read frame by frame."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-        self.stub = worker_pb2_grpc.WorkerServiceStub(self.channel)
-
-    async def open(self, version: int = 1) -> None:
-        self.call = self.stub.Session()
-        hello = pb.Hello(protocol_version=version, gateway="test")
-        await self.call.write(pb.SessionRequest(hello=hello))
-
-    async def next(self, kind: str) -> pb.SessionResponse:
-        async with asyncio.timeout(20):
-            while True:
-                frame = await self.call.read()
-                assert isinstance(frame, pb.SessionResponse), "the session ended"
-                if frame.WhichOneof("message") == kind:
-                    return frame
-
-    async def until_ready(self) -> None:
-        while (await self.next("status")).status.state != pb.WORKER_STATE_READY:
-            pass
-
-    async def tokens(self, row_id: int) -> tuple[list[int], pb.RowFinish]:
-        got: list[int] = []
-        while True:
-            step = (await self.next("step")).step
-            counts = list(step.token_counts) or [1] * len(step.row_ids)
-            position = 0
-            for each, count in zip(step.row_ids, counts, strict=True):
-                if each == row_id:
-                    got += step.token_ids[position : position + count]
-                position += count
-            for finish in step.finishes:
-                if finish.row_id == row_id:
-                    return got, finish
-
+from tests.worker.sessions import Client, fake_settings, serving, submit
 
 Start = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
 
 
 @pytest.fixture
-def start(fake_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+def start(fake_model_dir: Path) -> Start:
     @contextlib.asynccontextmanager
-    async def start(**fake: object) -> AsyncIterator[Client]:
-        settings = Settings(
-            engine="fake",
-            model_id=str(fake_model_dir),
-            worker_address="127.0.0.1:0",
-            metrics_address="127.0.0.1:0",
-            drain_seconds=5,
-            fake=FakeSettings(**fake),  # type: ignore[arg-type]
-        )
-        server = WorkerServer(settings)
-        running = asyncio.create_task(server.run())
-        async with asyncio.timeout(10):
-            while server.port is None:
-                await asyncio.sleep(0.01)
-        client = Client(server.port)
-        try:
+    async def start(
+        lora_modules: tuple[tuple[str, str], ...] = (), **fake: object
+    ) -> AsyncIterator[Client]:
+        settings = fake_settings(fake_model_dir, lora_modules=lora_modules, fake=fake)
+        async with serving(settings) as (client, _):
             yield client
-        finally:
-            await client.channel.close()
-            server.stop()
-            await running
 
     return start
 
@@ -232,6 +169,55 @@ async def test_reflection_describes_the_service(start: Start) -> None:
                 return list(ProtoReflectionDescriptorDatabase(channel).get_services())
 
         assert SERVICE_NAME in await asyncio.to_thread(services)
+
+
+ADAPTERS = (("poet", "org/poet"), ("clerk", "org/clerk"))
+
+
+async def test_adapters_are_told_of_from_the_start_and_described(start: Start) -> None:
+    async with start(ADAPTERS, load_ms=300) as client:
+        await client.open()
+        first = (await client.next("status")).status
+        assert first.state != pb.WORKER_STATE_READY
+        assert list(first.adapter_names) == ["poet", "clerk"]
+        await client.until_ready()
+        model = await client.stub.GetModel(pb.GetModelRequest())
+        assert [each.name for each in model.adapters] == ["poet", "clerk"]
+        fingerprints = {model.fingerprint, *(each.fingerprint for each in model.adapters)}
+        assert len(fingerprints) == 3
+        assert not model.structured_output
+
+
+async def test_rows_of_an_adapter_are_the_adapters(start: Start, fake_model_dir: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(fake_model_dir / "tokenizer.json"))
+    async with start(ADAPTERS, text="Hello there.") as client:
+        await client.open()
+        await client.until_ready()
+        said = []
+        sampling = pb.SamplingParams(max_tokens=12, top_p=1, repetition_penalty=1)
+        for row_id, adapter in enumerate(("", "poet", "clerk"), 1):
+            await client.call.write(submit(row_id, adapter=adapter, sampling=sampling))
+            said.append(tokenizer.decode((await client.tokens(row_id))[0]))
+        assert said[0].startswith("Hello")
+        assert said[1].startswith("poet: H")
+        assert said[2].startswith("clerk: H")
+        await client.call.write(submit(9, adapter="judge"))
+        refused = await client.admission(9)
+        assert (refused.error.code, refused.error.field) == (
+            pb.ERROR_CODE_INVALID_ARGUMENT,
+            "adapter",
+        )
+
+
+async def test_status_tells_of_the_prefix_cache(start: Start) -> None:
+    async with start() as client:
+        await client.open()
+        await client.until_ready()
+        for row_id in (1, 2):
+            await client.call.write(submit(row_id))
+            await client.tokens(row_id)
+        status = (await client.next("status")).status
+        assert (status.prefix_cache_queries, status.prefix_cache_hits) == (4, 2)
 
 
 @pytest.mark.parametrize("name", ["WORKER_ADDRESS", "METRICS_ADDRESS"])

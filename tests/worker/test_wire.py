@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sluice.worker.v1 import worker_pb2 as pb
 from sluice_worker import wire
 from sluice_worker.engines.base import (
+    AdapterInfo,
+    Constraint,
     ErrorCode,
     FinishReason,
     ModelInfo,
@@ -13,15 +17,28 @@ from sluice_worker.engines.base import (
     RowOutput,
     RowStart,
     SamplingParams,
+    StructuredOutput,
     TokenLogprobs,
 )
 
-MODEL = ModelInfo("f", max_model_len=64, vocab_size=100, eos_token_ids=(2,), batch_max=4)
+MODEL = ModelInfo(
+    "f",
+    max_model_len=64,
+    vocab_size=100,
+    eos_token_ids=(2,),
+    batch_max=4,
+    structured_output=True,
+    adapters=(AdapterInfo("poet", "f-poet"),),
+)
 
 
 def sampling(**changes: object) -> pb.SamplingParams:
     values: dict[str, object] = {"max_tokens": 8, "top_p": 1.0, "repetition_penalty": 1.0}
     return pb.SamplingParams(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def choices(*given: str) -> pb.StructuredOutput:
+    return pb.StructuredOutput(choices=pb.Choices(choices=given))
 
 
 def submit(**changes: object) -> pb.Submit:
@@ -46,6 +63,8 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
         ignore_eos=True,
         logprobs=0,
         allowed_token_ids=[1, 2],
+        structured_output=pb.StructuredOutput(regex="a+"),
+        seeded=True,
     )
     taken = wire.sampling_params(given, MODEL)
     names = {field.name for field in given.DESCRIPTOR.fields}
@@ -57,6 +76,8 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
             assert dict(actual) == dict(expected)
         elif isinstance(actual, tuple):
             assert actual == tuple(expected)
+        elif name == "structured_output":
+            assert actual == StructuredOutput(Constraint.REGEX, "a+")
         else:
             assert actual == expected, name
 
@@ -86,6 +107,12 @@ def test_absent_logprobs_are_none_and_zero_is_zero() -> None:
         ({"stop_token_ids": [100]}, "stop_token_ids"),
         ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids"),
         ({"allowed_token_ids": [100]}, "allowed_token_ids"),
+        ({"structured_output": pb.StructuredOutput()}, "structured_output"),
+        ({"structured_output": pb.StructuredOutput(regex="")}, "structured_output"),
+        ({"structured_output": pb.StructuredOutput(grammar="é" * 32_769)}, "structured_output"),
+        ({"structured_output": choices()}, "structured_output"),
+        ({"structured_output": choices(*["x"] * 1025)}, "structured_output"),
+        ({"structured_output": choices("x" * 65_536)}, "structured_output"),
     ],
 )
 def test_a_sampling_value_out_of_range_is_refused_by_name(
@@ -102,6 +129,7 @@ def test_a_sampling_value_out_of_range_is_refused_by_name(
     [
         ({"prompt_ids": []}, "prompt_ids"),
         ({"prompt_ids": [100]}, "prompt_ids"),
+        ({"adapter": "clerk"}, "adapter"),
         ({"rows": []}, "rows"),
         ({"rows": [pb.Row(row_id=i) for i in range(129)]}, "rows"),
         ({"rows": [pb.Row(row_id=1, generated_ids=[100])]}, "rows.generated_ids"),
@@ -114,6 +142,49 @@ def test_a_submit_that_makes_no_sense_is_refused_by_name(
     with pytest.raises(RequestError) as caught:
         wire.generation_request(1, submit(**changes), MODEL)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (
+            pb.StructuredOutput(json_schema='{"type": "object"}'),
+            StructuredOutput(Constraint.JSON_SCHEMA, '{"type": "object"}'),
+        ),
+        (
+            pb.StructuredOutput(grammar='start: "x"'),
+            StructuredOutput(Constraint.GRAMMAR, 'start: "x"'),
+        ),
+        (
+            choices("yes", 'n"o', "größer"),
+            StructuredOutput(Constraint.CHOICES, '["yes", "n\\"o", "größer"]'),
+        ),
+    ],
+)
+def test_each_kind_of_structured_output_has_its_source(
+    given: pb.StructuredOutput, taken: StructuredOutput
+) -> None:
+    assert wire.sampling_params(sampling(structured_output=given), MODEL).structured_output == taken
+
+
+def test_every_constraint_of_the_contract_is_known() -> None:
+    fields = pb.StructuredOutput.DESCRIPTOR.oneofs_by_name["constraint"].fields
+    assert {field.name for field in fields} == {constraint.value for constraint in Constraint}
+
+
+def test_an_engine_without_structured_output_refuses_it() -> None:
+    asked = sampling(structured_output=pb.StructuredOutput(regex="a"))
+    with pytest.raises(RequestError) as caught:
+        wire.sampling_params(asked, replace(MODEL, structured_output=False))
+    assert (caught.value.code, caught.value.field) == (
+        ErrorCode.INVALID_ARGUMENT,
+        "structured_output",
+    )
+
+
+def test_an_adapter_of_the_model_reaches_the_engine() -> None:
+    assert wire.generation_request(1, submit(adapter="poet"), MODEL).adapter == "poet"
+    assert wire.generation_request(1, submit(), MODEL).adapter == ""
 
 
 def test_prompt_and_output_must_fit_the_context() -> None:

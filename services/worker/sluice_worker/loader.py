@@ -111,6 +111,11 @@ class Loader:
             defaults=generation_defaults(model_dir),
             created=int(time.time()),
             engine=self._settings.engine_name,
+            structured_output=engine.model.structured_output,
+            adapters=[
+                pb.Adapter(name=adapter.name, fingerprint=adapter.fingerprint)
+                for adapter in engine.model.adapters
+            ],
         )
 
 

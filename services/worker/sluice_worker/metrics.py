@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -14,7 +15,7 @@ from prometheus_client import (
     disable_created_metrics,
     start_http_server,
 )
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sluice.worker.v1 import worker_pb2 as pb
 
@@ -71,6 +72,8 @@ class WorkerMetrics:
         self._kv_usage = self._make(
             Gauge, "sluice_kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1."
         )
+        self._load: Callable[[], EngineLoad] = partial(EngineLoad, 0, 0, 0.0)
+        self.expose(self._prefix_cache)
         self._state = Gauge(
             "sluice_model_load_state",
             "1 for the state that the model is in, 0 for the others.",
@@ -102,9 +105,23 @@ class WorkerMetrics:
 
     def watch_load(self, load: Callable[[], EngineLoad]) -> None:
         """Read the load gauges from ``load`` at each scrape."""
+        self._load = load
         self._running.set_function(lambda: load().rows_running)
         self._waiting.set_function(lambda: load().rows_waiting)
         self._kv_usage.set_function(lambda: load().kv_cache_usage)
+
+    def _prefix_cache(self) -> Iterable[Metric]:
+        """What the engine has counted so far."""
+        load = self._load()
+        for name, help_text, count in (
+            ("queries", "Prompt tokens looked up in the prefix cache.", load.prefix_cache_queries),
+            ("hits", "Prompt tokens found in the prefix cache.", load.prefix_cache_hits),
+        ):
+            family = CounterMetricFamily(
+                f"sluice_prefix_cache_{name}", help_text, labels=("model_name",)
+            )
+            family.add_metric((self._model_name,), count)
+            yield family
 
     def expose(self, collect: Callable[[], Iterable[Metric]]) -> None:
         """Export what ``collect`` returns at each scrape, as it is."""

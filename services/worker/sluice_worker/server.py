@@ -65,7 +65,11 @@ class WorkerServer:
         self._loader = Loader(settings, self._model_name, self._lifecycle)
         self._metrics = WorkerMetrics(self._model_name)
         self._service = WorkerService(
-            self._model_name, self._lifecycle, self._metrics, batch_max=settings.batch_max
+            self._model_name,
+            self._lifecycle,
+            self._metrics,
+            batch_max=settings.batch_max,
+            adapter_names=settings.adapter_names,
         )
         self._health = health.aio.HealthServicer()
         self._engine: Engine | None = None
@@ -159,9 +163,12 @@ class WorkerServer:
 
     def _engine_died(self, error: BaseException) -> None:
         log.error("the engine died", exc_info=error)
+        self._fail_rows()
+        self._lifecycle.to(pb.WORKER_STATE_FAILED, "the engine died; the worker's log says why")
+
+    def _fail_rows(self) -> None:
         message = "The engine of this model died; the worker is starting again."
         self._service.fail_rows(RequestError(ErrorCode.UNAVAILABLE, message))
-        self._lifecycle.to(pb.WORKER_STATE_FAILED, "the engine died; the worker's log says why")
 
     async def _close_engine(self) -> None:
         """Close the engine, unless it is stuck: then the process's end has to do."""
@@ -176,6 +183,7 @@ class WorkerServer:
         while True:
             await asyncio.sleep(min(1.0, limit / 4))
             if self._service.engine_quiet_seconds >= limit:
+                self._fail_rows()
                 message = f"the engine has made no step for {limit:.0f} s although it has rows"
                 self._lifecycle.to(pb.WORKER_STATE_FAILED, message)
                 return

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -20,6 +20,7 @@ from sluice_worker import PROTOCOL_VERSION, __version__
 from sluice_worker.engines.base import Engine, ErrorCode, RequestError, RowOutput, StepOutput
 from sluice_worker.lifecycle import Condition, Lifecycle, state_name
 from sluice_worker.metrics import WorkerMetrics
+from sluice_worker.preparing import Preparer
 from sluice_worker.session import GatewaySession, SessionStuck
 from sluice_worker.tokenizer_bundle import TokenizerBundle
 
@@ -44,18 +45,27 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
     """Joins gateways' sessions to the engine. Lives on the event loop's thread."""
 
     def __init__(
-        self, model_name: str, lifecycle: Lifecycle, metrics: WorkerMetrics, *, batch_max: int
+        self,
+        model_name: str,
+        lifecycle: Lifecycle,
+        metrics: WorkerMetrics,
+        *,
+        batch_max: int,
+        adapter_names: Sequence[str] = (),
     ) -> None:
         self._model_name = model_name
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._batch_max = batch_max
+        self._adapter_names = adapter_names
         self._instance = secrets.token_hex(8)
         self._numbers = itertools.count(1)
         self._sessions: dict[int, GatewaySession] = {}
         self._model: LoadedModel | None = None
+        self._preparer = Preparer()
         self._idle = asyncio.Event()
         self._last_step = time.monotonic()
+        self._engine_has_rows = False
         lifecycle.watch(self._tell_all)
 
     # The model
@@ -85,20 +95,25 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         for number, rows in by_session.items():
             if session := self._sessions.get(number):
                 session.deliver(rows, step.batch_size)
-        self._note_if_idle()
+        self._note_rows()
 
     def fail_rows(self, error: RequestError) -> None:
         """End every row of every gateway with ``error``: the engine is dead."""
         for session in self._sessions.values():
             session.fail_all(error)
-        self._note_if_idle()
+        self._note_rows()
 
     @property
     def engine_quiet_seconds(self) -> float:
         """Seconds since the engine's last step while it has rows, else 0."""
-        return time.monotonic() - self._last_step if self._row_count() else 0.0
+        return time.monotonic() - self._last_step if self._engine_has_rows else 0.0
 
-    def _note_if_idle(self) -> None:
+    def _note_rows(self) -> None:
+        """Rows have come or gone."""
+        engine_has_rows = any(session.engine_row_count for session in self._sessions.values())
+        if engine_has_rows and not self._engine_has_rows:
+            self._last_step = time.monotonic()  # the clock of an idle engine starts now
+        self._engine_has_rows = engine_has_rows
         if not self._row_count():
             self._idle.set()
 
@@ -121,12 +136,15 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             batch_max=self._batch_max,
             heartbeat_ms=int(HEARTBEAT_SECONDS * 1000),
             model_name=self._model_name,
+            adapter_names=self._adapter_names,
         )
         if self._model:
             load = self._model.engine.load()
             status.rows_running = load.rows_running
             status.rows_waiting = load.rows_waiting
             status.kv_cache_usage = load.kv_cache_usage
+            status.prefix_cache_queries = load.prefix_cache_queries
+            status.prefix_cache_hits = load.prefix_cache_hits
             status.engine_quiet_ms = int(self.engine_quiet_seconds * 1000)
         return status
 
@@ -179,7 +197,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             software_version=__version__,
         )
         await context.write(pb.SessionResponse(welcome=welcome))
-        session = GatewaySession(next(self._numbers), first.hello.gateway)
+        session = GatewaySession(
+            next(self._numbers), first.hello.gateway, self._preparer, self._note_rows
+        )
         log.info("session %d opened by %s", session.number, session.gateway)
         return session
 
@@ -189,7 +209,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 self._submit(session, request.submit)
             elif request.HasField("abort") and self._model:
                 session.abort(request.abort.row_ids, self._model.engine)
-                self._note_if_idle()
+                self._note_rows()
 
     def _submit(self, session: GatewaySession, submit: pb.Submit) -> None:
         state = self._lifecycle.condition.state
@@ -197,9 +217,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             message = f"The worker is {state_name(state)}."
             session.answer(submit, RequestError(ErrorCode.UNAVAILABLE, message))
             return
-        if not self._row_count():  # the clock of an idle engine starts now
-            self._last_step = time.monotonic()
         session.submit(submit, self._model.engine)
+        self._note_rows()
 
     async def _write(self, session: GatewaySession, context: Context) -> None:
         async for frame in session.frames():
@@ -209,7 +228,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         del self._sessions[session.number]
         if self._model:
             session.abort_all(self._model.engine)
-        self._note_if_idle()
+        self._note_rows()
         log.info("session %d ended", session.number)
 
     # The model's description

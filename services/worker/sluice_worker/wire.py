@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_worker.engines.base import (
+    Constraint,
     ErrorCode,
     FinishReason,
     GenerationRequest,
@@ -17,6 +19,7 @@ from sluice_worker.engines.base import (
     RowOutput,
     RowSpec,
     SamplingParams,
+    StructuredOutput,
 )
 
 #: Bounds that hold whatever the gateway checked: a worker has its own front door.
@@ -25,6 +28,8 @@ MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
 MAX_STOP_TOKEN_IDS = 1024
 MAX_ALLOWED_IDS = 1024
+MAX_CHOICES = 1024
+MAX_CONSTRAINT_BYTES = 64 << 10
 
 _ERROR_CODES = {
     ErrorCode.INVALID_ARGUMENT: pb.ERROR_CODE_INVALID_ARGUMENT,
@@ -54,8 +59,14 @@ def generation_request(session: int, submit: pb.Submit, model: ModelInfo) -> Gen
             f"{len(prompt_ids)} and {sampling.max_tokens} were asked for. Shorten either.",
             "max_tokens",
         )
+    known = {adapter.name for adapter in model.adapters}
+    _require(
+        not submit.adapter or submit.adapter in known,
+        "adapter",
+        "this worker has no adapter of that name",
+    )
     rows = tuple(_row_spec(session, row, sampling, model) for row in submit.rows)
-    return GenerationRequest(prompt_ids, sampling, rows, submit.request_id)
+    return GenerationRequest(prompt_ids, sampling, rows, submit.request_id, submit.adapter)
 
 
 def _row_spec(session: int, row: pb.Row, sampling: SamplingParams, model: ModelInfo) -> RowSpec:
@@ -92,7 +103,29 @@ def sampling_params(sampling: pb.SamplingParams, model: ModelInfo) -> SamplingPa
         logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
         allowed_token_ids=tuple(sampling.allowed_token_ids),
         seeded=sampling.seeded,
+        structured_output=_structured_output(sampling, model),
     )
+
+
+def _structured_output(sampling: pb.SamplingParams, model: ModelInfo) -> StructuredOutput | None:
+    if not sampling.HasField("structured_output"):
+        return None
+    field = "structured_output"
+    _require(model.structured_output, field, "this model's engine cannot keep to one")
+    output = sampling.structured_output
+    kind = output.WhichOneof("constraint")
+    if kind is None:
+        message = f"{field}: none that this worker knows; run the same release of both"
+        raise RequestError(ErrorCode.INVALID_ARGUMENT, message, field)
+    if kind == "choices":
+        choices = list(output.choices.choices)
+        _require(0 < len(choices) <= MAX_CHOICES, field, f"must be 1 to {MAX_CHOICES} choices")
+        source = json.dumps(choices, ensure_ascii=False)
+    else:
+        source = getattr(output, kind)
+    size = len(source.encode())
+    _require(0 < size <= MAX_CONSTRAINT_BYTES, field, f"must be 1 to {MAX_CONSTRAINT_BYTES} bytes")
+    return StructuredOutput(Constraint(kind), source)
 
 
 def _check_ranges(sampling: pb.SamplingParams) -> None:

@@ -1,12 +1,7 @@
 """The fake engine: no weights, deterministic, programmable. The gateway is tested against it.
 
-Every row says the tokens of one text, over and over, one token a step. ``FAKE_*`` settings
-drive the engine as a whole; a directive in a prompt drives its own rows::
-
-    fake:{"say": "Hello there.", "tokens": 3, "delay_ms": 50, "end": "error"}
-
-``tokens`` counts the tokens before the end; ``end`` is ``stop`` (default), ``error`` (this row
-fails), ``crash`` (the process exits) or ``hang`` (the engine stops stepping, its port answers).
+Every row says what its script has (``fake_script.py``), one token a step. ``FAKE_*`` settings drive
+the engine as a whole; a directive in a prompt drives its own rows.
 """
 
 from __future__ import annotations
@@ -19,13 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.metrics_core import Metric
 from sluice.worker.v1 import worker_pb2 as pb
 from tokenizers import Tokenizer
 
 from sluice_worker.engines.base import (
+    AdapterInfo,
     EngineLoad,
     ErrorCode,
     FinishReason,
@@ -41,22 +36,11 @@ from sluice_worker.engines.base import (
     StructuredOutput,
     TokenLogprobs,
 )
+from sluice_worker.engines.fake_script import Script, Scripts
 from sluice_worker.settings import FakeSettings, Settings
 from sluice_worker.weights.report import LoadReport
 
-PANGRAM = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. "
 MAX_MODEL_LEN = 8192
-_DIRECTIVE = "fake:"
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What a row says and how it ends."""
-
-    token_ids: tuple[int, ...]
-    tokens: int = 0
-    delay_ms: float = 0.0
-    end: str = "stop"
 
 
 @dataclass(slots=True)
@@ -90,6 +74,7 @@ def load_engine(
         queue_max=settings.queue_max,
         max_model_len=settings.max_model_len or MAX_MODEL_LEN,
         settings=settings.fake,
+        adapters=settings.adapter_names,
     )
 
 
@@ -111,10 +96,10 @@ class FakeEngine:
         queue_max: int = 256,
         max_model_len: int = MAX_MODEL_LEN,
         settings: FakeSettings | None = None,
+        adapters: Iterable[str] = (),
     ) -> None:
-        self._tokenizer = tokenizer
         self._settings = settings or FakeSettings()
-        self._default_ids = self._encode(self._settings.text or PANGRAM)
+        self._scripts = Scripts(tokenizer, self._settings)
         self._queue_max = queue_max
         self.model = ModelInfo(
             fingerprint="fake",
@@ -122,7 +107,11 @@ class FakeEngine:
             vocab_size=tokenizer.get_vocab_size(with_added_tokens=True),
             eos_token_ids=eos_token_ids,
             batch_max=batch_max,
+            adapters=tuple(AdapterInfo(name, f"fake-{name}") for name in adapters),
         )
+        self._last_prompt: tuple[int, ...] = ()
+        self._prompt_tokens = 0
+        self._prompt_tokens_seen = 0
         self._running: dict[RowKey, FakeRow] = {}
         self._waiting: deque[FakeRow] = deque()
         self._steps = 0
@@ -144,7 +133,7 @@ class FakeEngine:
 
     def submit(self, request: GenerationRequest) -> None:
         """Queue the request's rows. Raises RequestError when the queue is full."""
-        script = self._script(request)
+        script = self._scripts.of(request)
         now = time.monotonic()
         first = now + (self._settings.prefill_ms + script.delay_ms) / 1000
         with self._changed:
@@ -159,28 +148,15 @@ class FakeEngine:
                 position = len(spec.generated_ids)
                 row = FakeRow(spec.key, request.sampling, script, position, now, first)
                 self._waiting.append(row)
+            self._count_prompt(tuple(request.prompt_ids))
             self._changed.notify()
 
-    def _script(self, request: GenerationRequest) -> Script:
-        default = Script(self._default_ids, self._settings.tokens)
-        text = self._tokenizer.decode(list(request.prompt_ids), skip_special_tokens=True)
-        _, found, directive = text.partition(_DIRECTIVE + "{")
-        if not found:
-            return default
-        try:
-            given, _ = json.JSONDecoder().raw_decode("{" + directive)
-            return self._told(given, default)
-        except (TypeError, ValueError) as error:
-            message = f"the fake engine cannot follow the directive: {error}"
-            raise RequestError(ErrorCode.INVALID_ARGUMENT, message, "prompt_ids") from error
-
-    def _told(self, given: dict[str, Any], default: Script) -> Script:
-        token_ids = self._encode(given["say"]) if given.get("say") else default.token_ids
-        tokens = int(given.get("tokens", len(token_ids) if "say" in given else default.tokens))
-        return Script(token_ids, tokens, float(given.get("delay_ms", 0)), given.get("end", "stop"))
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+    def _count_prompt(self, prompt: tuple[int, ...]) -> None:
+        """Count as a prefix cache that holds one prompt would. Nothing is cached."""
+        self._prompt_tokens += len(prompt)
+        if prompt == self._last_prompt:
+            self._prompt_tokens_seen += len(prompt)
+        self._last_prompt = prompt
 
     def abort(self, keys: Iterable[RowKey]) -> None:
         """Drop rows. Unknown keys are ignored."""
@@ -193,7 +169,9 @@ class FakeEngine:
     def load(self) -> EngineLoad:
         """How busy the engine is; a row counts as one share of the KV cache."""
         running, waiting = len(self._running), len(self._waiting)
-        return EngineLoad(running, waiting, running / self.model.batch_max)
+        usage = running / self.model.batch_max
+        counts = (self._prompt_tokens, self._prompt_tokens_seen)
+        return EngineLoad(running, waiting, usage, *counts)
 
     def metrics(self) -> Iterable[Metric]:
         """None of its own."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vllm.config import VllmConfig
+from vllm.config import StructuredOutputsConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sluice_worker.engines.vllm.adapters import lora_arguments
-from sluice_worker.engines.vllm.weights_progress import register
+from sluice_worker.engines.vllm.told import one_line
 from sluice_worker.settings import Settings
 from sluice_worker.weights.errors import ModelNotUsable
 from sluice_worker.weights.source import served_name
@@ -25,12 +26,14 @@ from sluice_worker.wire import MAX_LOGPROBS
 #: Between the machines that share a model.
 LEADER_PORT = 29501
 
+#: What the worker needs beyond DRAIN_SECONDS to end.
+_SPARE_SECONDS = 10
+
 
 def engine_config(
     settings: Settings, model_dir: Path, adapters: Mapping[str, Path], *, follower: bool = False
 ) -> VllmConfig:
     """All of vLLM's configuration. Needs the model's config files only. Raises ModelNotUsable."""
-    register()  # this process's parser has to know the loader too
     arguments = {**_own(settings, model_dir), **lora_arguments(adapters), **_nodes(settings)}
     given = _given(settings, set(arguments))
     _check_device(settings)
@@ -42,6 +45,13 @@ def _own(settings: Settings, model_dir: Path) -> dict[str, Any]:
     """What Sluice's settings say. VLLM_ARGS may not say it again."""
     return {
         "model": str(model_dir),
+        "tokenizer": str(model_dir),
+        "runner": "generate",
+        "skip_tokenizer_init": False,
+        "data_parallel_size": 1,
+        # A core that is told to end, as when a signal goes to the whole process group, finishes its
+        # rows first, as the worker does.
+        "shutdown_timeout": math.ceil(settings.drain_seconds) + _SPARE_SECONDS,
         "served_model_name": served_name(settings),
         "trust_remote_code": settings.trust_remote_code,
         "dtype": settings.dtype,
@@ -58,7 +68,9 @@ def _own(settings: Settings, model_dir: Path) -> dict[str, Any]:
         # The gateway merges the model's own sampling defaults, for every engine.
         "generation_config": "vllm",
         # One dialect of grammars in all engines: the hf engine has llguidance too.
-        "structured_outputs_config": {"backend": "guidance"},
+        "structured_outputs_config": StructuredOutputsConfig(backend="guidance"),
+        # Of the model's own logits, before temperature and penalties, as the contract has them.
+        "logprobs_mode": "raw_logprobs",
         "enable_log_requests": False,
         "disable_log_stats": False,
     }
@@ -82,6 +94,8 @@ def _given(settings: Settings, own: set[str]) -> dict[str, Any]:
         words = shlex.split(settings.vllm_args)
     except ValueError as error:
         raise _wrong(f"{error}") from error
+    if any(word.partition("=")[0] == "--config" for word in words):
+        raise _wrong("--config is not taken: give its arguments themselves")
     parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
     AsyncEngineArgs.add_cli_args(parser)
     for action in parser._actions:  # noqa: SLF001 (what is not said must not be there)
@@ -90,9 +104,11 @@ def _given(settings: Settings, own: set[str]) -> dict[str, Any]:
     try:
         with contextlib.redirect_stderr(complaints):
             given: dict[str, Any] = vars(parser.parse_args(words))
-    except (SystemExit, argparse.ArgumentError, ValueError) as error:
-        reason = complaints.getvalue().strip().splitlines() or [str(error)]
-        raise _wrong(reason[-1].removeprefix("usage: ")) from error
+    except SystemExit as error:
+        told = complaints.getvalue().strip().splitlines() or ["not understood"]
+        raise _wrong(told[-1]) from error
+    except Exception as error:
+        raise _wrong(one_line(error)) from error
     given.pop("model_tag", None)
     if clash := sorted(own & given.keys()):
         names = ", ".join("--" + name.replace("_", "-") for name in clash)
@@ -129,13 +145,7 @@ def _refusals() -> Iterator[None]:
     """Translate what vLLM says to a model or to arguments that it cannot have."""
     try:
         yield
-    except (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
-        raise ModelNotUsable(f"vLLM cannot serve it so: {_reason(error)}", str(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """The sentence that matters: pydantic wraps it in several lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if line.startswith(("Value error,", "Assertion"))), None)
-    reason = told or (lines[0] if lines else type(error).__name__)
-    return reason.removeprefix("Value error, ").partition(" [type=")[0]
+    except ModelNotUsable:
+        raise
+    except Exception as error:  # of many kinds: vLLM's own, pydantic's, transformers'
+        raise ModelNotUsable(f"vLLM cannot serve it so: {one_line(error)}", str(error)) from error

@@ -13,15 +13,19 @@ from prometheus_client.metrics_core import Metric
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
+from vllm.sampling_params import SamplingParams as VllmSamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from sluice_worker.engines.base import (
     EngineLoad,
     ErrorCode,
+    FinishReason,
     GenerationRequest,
     ModelInfo,
     RequestError,
+    RowFinish,
     RowKey,
     RowOutput,
     RowSpec,
@@ -32,8 +36,15 @@ from sluice_worker.engines.base import (
 from sluice_worker.engines.vllm.outputs import row_output
 from sluice_worker.engines.vllm.sampling import vllm_sampling_params
 from sluice_worker.engines.vllm.stats import vllm_metrics
+from sluice_worker.engines.vllm.told import one_line
 
 log = logging.getLogger(__name__)
+
+#: As the configuration says (arguments.py).
+_GRAMMAR_BACKEND = "guidance"
+
+#: Rows that are still there when the engine is closed are nobody's.
+_SHUTDOWN_SECONDS = 1.0
 
 Emit = Callable[[StepOutput], None]
 Fail = Callable[[BaseException], None]
@@ -136,15 +147,18 @@ class VllmEngine:
             work = await self._outbox.get()
             try:
                 await work
-            except Exception as error:  # noqa: BLE001 (what cannot be sent to is dead)
+            except EngineDeadError as error:
                 self._die(error)
+            except Exception:  # an abort that vLLM would not take: there is nobody to tell
+                log.exception("vLLM did not take what was asked of it")
 
     # What goes to vLLM
 
     def prepare(self, output: StructuredOutput) -> None:
         """As ``Engine.prepare``. vLLM checks here what it compiles beside its steps."""
         sampling = SamplingParams(max_tokens=1, structured_output=output)
-        self._made("check", (0,), sampling, RowSpec(RowKey(0, 0), 0), None)
+        params = vllm_sampling_params(sampling, RowSpec(RowKey(0, 0), 0))
+        self._checked("check", (0,), params, None)
 
     def submit(self, request: GenerationRequest) -> None:
         """As ``Engine.submit``."""
@@ -152,16 +166,7 @@ class VllmEngine:
         with self._lock:
             self._check_room(keys, len(request.rows))
         adapter = self._adapters[request.adapter] if request.adapter else None
-        made = [
-            self._made(
-                f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}",
-                (*request.prompt_ids, *spec.generated_ids),
-                request.sampling,
-                spec,
-                adapter,
-            )
-            for spec in request.rows
-        ]
+        made = [self._made(request, spec, adapter) for spec in request.rows]
         if not self._rows:
             self._last_step = time.monotonic()  # the clock of an idle engine starts now
         for spec, core_request in zip(request.rows, made, strict=True):
@@ -185,34 +190,57 @@ class VllmEngine:
             raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
 
     def _made(
+        self, request: GenerationRequest, spec: RowSpec, adapter: LoRARequest | None
+    ) -> EngineCoreRequest:
+        """A row as vLLM's core takes it. Raises RequestError.
+
+        Its structured output was checked by ``prepare``: to compile it again for every row would
+        hold up the service's thread.
+        """
+        params = vllm_sampling_params(request.sampling, spec)
+        output, params.structured_outputs = params.structured_outputs, None
+        name = f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}"
+        made = self._checked(name, (*request.prompt_ids, *spec.generated_ids), params, adapter)
+        if output is not None:
+            output._backend = _GRAMMAR_BACKEND  # noqa: SLF001 (as vLLM's own check leaves it)
+            made.sampling_params.structured_outputs = output
+        self._llm.input_processor.assign_request_id(made)
+        return made
+
+    def _checked(
         self,
-        request_id: str,
+        name: str,
         prompt_ids: tuple[int, ...],
-        sampling: SamplingParams,
-        spec: RowSpec,
+        params: VllmSamplingParams,
         adapter: LoRARequest | None,
     ) -> EngineCoreRequest:
-        """The request as vLLM's core takes it, checked by vLLM. Raises RequestError."""
+        """The request, checked by vLLM. Raises RequestError."""
         try:
-            made = self._llm.input_processor.process_inputs(
-                request_id,
+            return self._llm.input_processor.process_inputs(
+                name,
                 {"type": "token", "prompt_token_ids": list(prompt_ids)},
-                vllm_sampling_params(sampling, spec),
+                params,
                 supported_tasks=self._tasks,
                 lora_request=adapter,
             )
         except (VLLMClientError, ValueError) as error:
-            raise _refusal(error, sampling) from error
-        self._llm.input_processor.assign_request_id(made)
-        return made
+            field = "structured_output" if params.structured_outputs else ""
+            field = str(getattr(error, "parameter", None) or field)
+            raise RequestError(ErrorCode.INVALID_ARGUMENT, one_line(error), field) from error
 
     async def _add(self, row: _Row, core_request: EngineCoreRequest) -> None:
         if row.key not in self._rows:
             return  # aborted before it was there
         # What AsyncLLM.add_request does for one row, with a queue of ours: its own would need a
         # task for every row, woken at every token.
-        self._llm.output_processor.add_request(core_request, None, None, 0, row)
-        await self._llm.engine_core.add_request_async(core_request)
+        try:
+            self._llm.output_processor.add_request(core_request, None, None, 0, row)
+            await self._llm.engine_core.add_request_async(core_request)
+        except EngineDeadError:
+            raise
+        except Exception:  # one row's trouble is not the others'
+            log.exception("a row could not be handed to vLLM")
+            self._fail_row(row)
 
     def abort(self, keys: Iterable[RowKey]) -> None:
         """As ``Engine.abort``."""
@@ -233,12 +261,28 @@ class VllmEngine:
         """Keep a row's output until the step is over."""
         if row.key not in self._rows:
             return
-        made = row_output(row.key, output, row.logprobs, begins=not row.started)
+        try:
+            made = row_output(row.key, output, row.logprobs, begins=not row.started)
+        except Exception:  # one row's trouble is not the others'
+            log.exception("an output of vLLM could not be read")
+            self._fail_row(row)
+            return
         row.started = True
         if made.finish:
             with self._lock:
                 self._rows.pop(row.key, None)
         self._ready.append(made)
+
+    def _fail_row(self, row: _Row) -> None:
+        """End a row with an error, and have vLLM drop it."""
+        with self._lock:
+            self._rows.pop(row.key, None)
+        message = "The worker failed at this row; its log says more."
+        error = RequestError(ErrorCode.INTERNAL, message)
+        self._ready.append(
+            RowOutput(row.key, [], finish=RowFinish(FinishReason.ERROR, error=error))
+        )
+        self._outbox.put_nowait(self._drop([row.request_id]))
 
     def _on_step(self, scheduler_stats: Any, iteration_stats: Any) -> None:
         """All outputs of a step have been handed out: they are one frame."""
@@ -246,7 +290,8 @@ class VllmEngine:
         seconds, self._last_step = now - self._last_step, now
         if scheduler_stats is not None:
             self._note(scheduler_stats)
-        if not (self._ready and self._emit):
+        # A step without outputs is one too: of a long prompt's prefill there may be many.
+        if self._emit is None or not (self._ready or self._rows):
             return
         rows, self._ready = self._ready, []
         ended = sum(row.finish is not None for row in rows)
@@ -268,7 +313,8 @@ class VllmEngine:
     def _on_end(self, handler: asyncio.Task[None]) -> None:
         """No more outputs are read: vLLM's core is dead, or this engine closes."""
         error = None if handler.cancelled() else handler.exception()
-        self._die(error or RuntimeError("vLLM's engine core died; its own log says why"))
+        who = "engine core died" if self._llm.errored else "output handler failed"
+        self._die(error or RuntimeError(f"vLLM's {who}; its own log says why"))
 
     def _die(self, error: BaseException) -> None:
         if self._closing or self._dead:
@@ -301,7 +347,7 @@ class VllmEngine:
     async def _shut_down(self) -> None:
         if self._emit:
             self._sender.cancel()
-        self._llm.shutdown()
+        self._llm.shutdown(timeout=_SHUTDOWN_SECONDS)
 
 
 class StepSource:
@@ -314,14 +360,3 @@ class StepSource:
         """Pass on what a step came to."""
         if self.listener:
             self.listener(scheduler_stats, iteration_stats)
-
-
-def _refusal(error: Exception, sampling: SamplingParams) -> RequestError:
-    field = str(getattr(error, "parameter", None) or "")
-    if not field and sampling.structured_output:
-        field = "structured_output"
-    # vLLM's messages to clients have no paths or addresses in them.
-    message = str(error).strip().splitlines()
-    return RequestError(
-        ErrorCode.INVALID_ARGUMENT, message[0] if message else type(error).__name__, field
-    )

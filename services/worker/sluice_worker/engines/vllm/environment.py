@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from sluice_worker.engines.vllm.weights_progress import WORKER_VARIABLE
 from sluice_worker.settings import Settings
 
 #: vLLM gives up on weights that load for longer than this. The worker waits for as long as bytes
@@ -23,3 +24,4 @@ def prepare_environment(settings: Settings) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    os.environ[WORKER_VARIABLE] = str(os.getpid())

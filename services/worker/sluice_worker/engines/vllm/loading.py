@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import vllm
@@ -96,7 +98,8 @@ def _load_watched(
         return loaded.result()
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelNotUsable(
-            f"vLLM could not load the model ({error}); its lines in the worker's log say why",
+            "vLLM could not load the model; its lines in the worker's log say why. Often there is "
+            "too little memory: see GPU_MEMORY_UTILIZATION, KV_CACHE_BYTES and MAX_MODEL_LEN",
             repr(error),
         ) from error
 
@@ -153,18 +156,17 @@ def _describe(
     llm: AsyncLLM, settings: Settings, model_dir: Path, adapters: Mapping[str, Path]
 ) -> ModelInfo:
     config = llm.model_config
-    base = fingerprint(llm.vllm_config, vllm.__version__, model_dir)
+    named = partial(
+        fingerprint, llm.vllm_config, vllm.__version__, shlex.split(settings.vllm_args), model_dir
+    )
     return ModelInfo(
-        fingerprint=base,
+        fingerprint=named(),
         max_model_len=config.max_model_len,
         vocab_size=config.get_vocab_size(),
         eos_token_ids=_eos_token_ids(llm),
         batch_max=settings.batch_max,
         structured_output=llm.tokenizer is not None,
-        adapters=tuple(
-            AdapterInfo(name, fingerprint(llm.vllm_config, vllm.__version__, model_dir, path))
-            for name, path in adapters.items()
-        ),
+        adapters=tuple(AdapterInfo(name, named(path)) for name, path in adapters.items()),
     )
 
 

@@ -52,13 +52,17 @@ def _logprobs(token_ids: Sequence[int], found: Any, count: int) -> list[TokenLog
     positions = []
     for token_id, entries in zip(token_ids, found or (), strict=True):
         ranked = sorted(
-            (entry.rank, other, max(entry.logprob, _LEAST))
+            (entry.rank, other, _finite(entry.logprob))
             for other, entry in entries.items()
             if entry.rank is not None and entry.rank <= count
         )
         top = tuple((other, logprob) for _, other, logprob in ranked[:count])
-        positions.append(TokenLogprobs(max(entries[token_id].logprob, _LEAST), top))
+        positions.append(TokenLogprobs(_finite(entries[token_id].logprob), top))
     return positions
+
+
+def _finite(logprob: float) -> float:
+    return max(_LEAST, logprob)  # in this order nan is not, either
 
 
 def _finish(made: CompletionOutput, token_ids: Sequence[int]) -> RowFinish | None:

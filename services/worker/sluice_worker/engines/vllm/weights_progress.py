@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any, Self
 #: Names the folder of the counts, for the processes that count.
 FOLDER_VARIABLE = "SLUICE_VLLM_PROGRESS"
 
+#: The worker's process id, for the processes that vLLM starts.
+WORKER_VARIABLE = "SLUICE_VLLM_WORKER"
+
 _COUNT = struct.Struct("<Q?")
 _TELL_SECONDS = 0.1
 _LOADER_NAME = "CountingLoader"
@@ -26,7 +30,14 @@ _FORMATS = ("auto", "hf", "safetensors")
 
 
 def register() -> None:
-    """Put the counting loader in the place of vLLM's default one. Idempotent; a vLLM plugin."""
+    """Put the counting loader in the place of vLLM's default one. Idempotent; a vLLM plugin.
+
+    Does nothing in a vLLM that no worker started.
+    """
+    worker = os.environ.get(WORKER_VARIABLE)
+    if worker is None or int(worker) == os.getpid():
+        return
+    end_with(int(worker))
     from vllm.config.load import LoadConfig
     from vllm.model_executor import model_loader
 
@@ -37,6 +48,22 @@ def register() -> None:
     for name in _FORMATS:
         model_loader.register_model_loader(name)(loader)
     model_loader.logger.disabled = False
+
+
+def end_with(worker: int) -> None:
+    """End this process when the worker's is gone: killed, it cannot end its engine's itself."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(1.0)
+            try:
+                os.kill(worker, 0)
+            except ProcessLookupError:
+                os._exit(1)
+
+    name = "worker-watch"
+    if all(thread.name != name for thread in threading.enumerate()):
+        threading.Thread(target=watch, name=name, daemon=True).start()
 
 
 def _counting_loader() -> type[Any]:
