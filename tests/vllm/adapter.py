@@ -23,8 +23,8 @@ def write_adapter(model: Path, folder: Path, seed: int) -> Path:
         if any(f".{target}." in name for target in TARGETS):
             stem = "base_model.model." + name.removesuffix(".weight")
             rows, columns = weight.shape
-            pairs[f"{stem}.lora_A.weight"] = torch.randn(RANK, columns, generator=generator) * 0.1
-            pairs[f"{stem}.lora_B.weight"] = torch.randn(rows, RANK, generator=generator) * 0.1
+            pairs[f"{stem}.lora_A.weight"] = torch.randn(RANK, columns, generator=generator) * 0.25
+            pairs[f"{stem}.lora_B.weight"] = torch.randn(rows, RANK, generator=generator) * 0.25
     folder.mkdir(parents=True)
     save_file(pairs, folder / "adapter_model.safetensors")
     config = {

@@ -55,12 +55,18 @@ def test_a_model_is_described_by_its_config_alone() -> None:
         ("--tensor-parallel-size 2", "VLLM_ARGS: --tensor-parallel-size is set by Sluice"),
         ('--seed "5', "VLLM_ARGS: .*quotation"),
         ("--max-num-batched-tokens 3", "vLLM cannot serve it so"),
+        ("--config some.yaml", "VLLM_ARGS: --config is not taken"),
+        ("--runner pooling", "--runner is set by Sluice"),
+        ("--logprobs-mode raw_logits", "--logprobs-mode is set by Sluice"),
+        ('--compilation-config \'{"level": "x"}\'', "VLLM_ARGS|vLLM cannot serve it so"),
+        ("--reasoning-parser no-such-parser", "."),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments: str, told: str) -> None:
     with pytest.raises(ModelNotUsable, match=told) as caught:
         check_model(settings(vllm_args=arguments), DEMO)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_a_device_that_is_not_there_is_named() -> None:

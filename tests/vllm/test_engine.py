@@ -193,6 +193,29 @@ def test_a_row_with_penalties_cannot_be_resumed_and_says_so(vllm: Driver) -> Non
         vllm.submit(vllm.request(generated=(5,), presence_penalty=1.0))
 
 
+def test_a_row_that_cannot_be_read_fails_alone(
+    vllm: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sluice_worker.engines.vllm import engine
+
+    whole = vllm.run(max_tokens=40)
+    poison, other = (vllm.submit(vllm.request(max_tokens=40))[0] for _ in range(2))
+    read = engine.row_output
+
+    def break_one(key: Any, *rest: Any, **options: Any) -> Any:
+        if key == poison and len(vllm.ids[key]) >= 3:
+            raise KeyError(key)
+        return read(key, *rest, **options)
+
+    monkeypatch.setattr(engine, "row_output", break_one)
+    vllm.wait(poison, other)
+    failure = vllm.finishes[poison].error
+    assert failure is not None
+    assert failure.code is ErrorCode.INTERNAL
+    assert vllm.ids[other] == whole
+    assert vllm.run(max_tokens=40) == whole
+
+
 def test_an_adapter_answers_as_its_merged_model(
     vllm: Driver, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
