@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
 
 from tests.processes import Gateway
 
@@ -133,8 +136,59 @@ def test_errors_are_the_clients_own_exceptions(client: OpenAI) -> None:
         ask(client, messages=[{"role": "user", "content": "word " * 5000}])
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError) as later:
-        ask(client, tools=[{"type": "function", "function": {"name": "f"}}])
-    assert later.value.param == "tools"
+        ask(client, web_search_options={})
+    assert later.value.param == "web_search_options"
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_agent_calls_a_tool_and_answers_from_its_result(client: OpenAI, streaming: bool) -> None:
+    fields = {"model": MODEL, "temperature": 0, "max_tokens": 60, "tools": [WEATHER]}
+    messages = [{"role": "user", "content": "What is the weather in Rome?"}]
+
+    def turn():  # type: ignore[no-untyped-def]
+        if not streaming:
+            return client.chat.completions.create(messages=messages, **fields).choices[0]
+        with client.chat.completions.stream(messages=messages, **fields) as events:
+            return events.get_final_completion().choices[0]
+
+    asked = turn()
+    assert asked.finish_reason == "tool_calls"
+    (call,) = asked.message.tool_calls
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments) == {"city": "Rome"}
+    result = {"role": "tool", "tool_call_id": call.id, "content": '{"temperature": 21}'}
+    messages += [asked.message.to_dict(), result]
+    answered = turn()
+    assert answered.finish_reason == "stop"
+    assert answered.message.content
+
+
+class Answer(BaseModel):
+    """A form for an answer."""
+
+    yes: bool
+    count: int
+
+
+def test_an_answer_may_be_parsed_as_a_pydantic_model(client: OpenAI) -> None:
+    found = client.chat.completions.parse(
+        model=MODEL, messages=HELLO, temperature=0, max_tokens=60, response_format=Answer
+    )
+    assert isinstance(found.choices[0].message.parsed, Answer)
 
 
 async def test_the_asynchronous_client_streams_many_at_once(front: Gateway) -> None:

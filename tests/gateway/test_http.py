@@ -166,8 +166,14 @@ BAD: list[tuple[Any, str | None]] = [
     (chat(stop_token_ids=[99999]), "stop_token_ids"),
     (chat(stream_options={"include_usage": True}), "stream_options"),
     (chat(tools=[{"type": "function", "function": {"name": "f"}}]), "tools"),
+    (chat(tools=[], tool_choice="required"), "tool_choice"),
     (chat(response_format={"type": "json_object"}), "response_format"),
-    (chat(reasoning_effort="high"), "reasoning_effort"),
+    (chat(structured_outputs={"regex": "a"}), "structured_outputs"),
+    (chat(reasoning_effort="lots"), "reasoning_effort"),
+    (
+        chat([{"type": "image_url", "image_url": {"url": "data:,"}}]),  # type: ignore[arg-type]
+        "messages[0].content[0].type",
+    ),
     (chat(chat_template="{{ 1 }}"), "chat_template"),
     (chat(chat_template_kwargs={"messages": "x"}), "chat_template_kwargs.messages"),
     (chat(colour="red"), "colour"),

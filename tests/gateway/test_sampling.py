@@ -31,9 +31,10 @@ def test_every_field_of_the_contract_can_be_set_by_a_client() -> None:
     everything = (
         '"min_tokens":1,"temperature":0.5,"top_p":0.5,"top_k":5,"min_p":0.5,"presence_penalty":1,'
         '"frequency_penalty":1,"repetition_penalty":2,"logit_bias":{"5":1},"stop_token_ids":[3],'
-        '"ignore_eos":true,"logprobs":true,"top_logprobs":2,"allowed_token_ids":[1]'
+        '"ignore_eos":true,"logprobs":true,"top_logprobs":2,"allowed_token_ids":[1],"seed":5'
     )
-    params = sampling_params(request(everything), GenerationDefaults(), 7)
+    form = pb.StructuredOutput(regex="a")
+    params = sampling_params(request(everything), GenerationDefaults(), 7, form)
     unset = {field.name for field in params.DESCRIPTOR.fields} - {
         field.name for field, _ in params.ListFields()
     }

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sluice_gateway.logprobs_json import chat_logprobs, completion_logprobs
-from sluice_gateway.output.events import Event, FinishReason, TextDelta
+from sluice_gateway.output.events import (
+    Event,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallStart,
+)
 from sluice_gateway.output.logprobs import TokenLogprob
 from sluice_gateway.usage import Usage
 
@@ -16,21 +23,31 @@ from sluice_gateway.usage import Usage
 class _Choice:
     """One choice, while its events come."""
 
-    __slots__ = ("logprobs", "reason", "text", "token_ids")
+    __slots__ = ("calls", "logprobs", "reason", "reasoning", "text", "token_ids")
 
     def __init__(self) -> None:
         self.text: list[str] = []
+        self.reasoning: list[str] = []
+        #: Of each call its start, and the pieces of its arguments.
+        self.calls: list[tuple[ToolCallStart, list[str]]] = []
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
         self.reason: FinishReason | None = None
 
     def add(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self.reason = event.reason
+            return
+        self.token_ids += event.token_ids
         if isinstance(event, TextDelta):
             self.text.append(event.text)
-            self.token_ids += event.token_ids
             self.logprobs += event.logprobs or ()
+        elif isinstance(event, ReasoningDelta):
+            self.reasoning.append(event.text)
+        elif isinstance(event, ToolCallStart):
+            self.calls.append((event, []))
         else:
-            self.reason = event.reason
+            self.calls[event.index][1].append(event.text)
 
 
 class _Answer(ABC):
@@ -85,7 +102,7 @@ class _Answer(ABC):
             raise ValueError(f"choice {index} has not finished")
         found = {
             "index": index,
-            **self._content(index, "".join(choice.text)),
+            **self._content(choice),
             "logprobs": self._logprobs(choice.logprobs) if self._with_logprobs else None,
             "finish_reason": choice.reason,
         }
@@ -97,8 +114,8 @@ class _Answer(ABC):
         return {}
 
     @abstractmethod
-    def _content(self, index: int, text: str) -> dict[str, Any]:
-        """The text, where this kind of answer has it."""
+    def _content(self, choice: _Choice) -> dict[str, Any]:
+        """What was said, where this kind of answer has it."""
 
     @abstractmethod
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
@@ -110,14 +127,29 @@ class ChatAnswer(_Answer):
 
     _OBJECT = "chat.completion"
 
-    def _content(self, index: int, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def _content(self, choice: _Choice) -> dict[str, Any]:
+        text = "".join(choice.text)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if choice.calls and not text else text,
+            "refusal": None,
+        }
+        if choice.reasoning:
+            message["reasoning_content"] = "".join(choice.reasoning)
+        if choice.calls:
+            message["tool_calls"] = [_call(start, pieces) for start, pieces in choice.calls]
+        return {"message": message}
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
         return chat_logprobs(entries)
 
     def _extra(self) -> dict[str, Any]:
         return {} if not self._prompt_ids else {"prompt_token_ids": list(self._prompt_ids[0])}
+
+
+def _call(start: ToolCallStart, pieces: Sequence[str]) -> dict[str, Any]:
+    function = {"name": start.name, "arguments": "".join(pieces)}
+    return {"id": start.id, "type": "function", "function": function}
 
 
 class CompletionAnswer(_Answer):
@@ -135,8 +167,8 @@ class CompletionAnswer(_Answer):
             found["prompt_token_ids"] = list(self._prompt_ids[index])
         return found
 
-    def _content(self, index: int, text: str) -> dict[str, Any]:
-        return {"text": text}
+    def _content(self, choice: _Choice) -> dict[str, Any]:
+        return {"text": "".join(choice.text)}
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
         return completion_logprobs(entries)

@@ -7,7 +7,7 @@ from sluice.worker.v1 import worker_pb2 as pb
 from sluice_gateway.errors import ApiError
 from sluice_gateway.failures import failure_of
 from sluice_gateway.generation import Row
-from sluice_gateway.output import Event, FinishReason, OutputMachine
+from sluice_gateway.output import Event, Finished, FinishReason, OutputMachine
 
 _REASONS: dict[pb.FinishReason.ValueType, FinishReason] = {
     pb.FINISH_REASON_STOP: "stop",
@@ -56,22 +56,29 @@ class Choice:
             events = self._machine.feed(fresh, logprobs)
         if self._machine.finished:  # a stop string: the worker does not know of it
             row.abort()
-            self._finish("stop")
+            self._finish(events)
         elif row.finish is not None:
             self.failure = failure_of(row.finish)
             if self.failure is None:
                 events += self._machine.close(_REASONS[row.finish.reason])
-                self._finish(_REASONS[row.finish.reason])
+                self._finish(events)
         else:
             self.failure = row.generation.failure
         self.done = self.done or self.failure is not None
         return events
 
-    def _finish(self, reason: FinishReason) -> None:
+    def _finish(self, events: list[Event]) -> None:
         self.done = True
-        self.finish_reason = reason
+        last = events[-1] if events else None
+        if isinstance(last, Finished):
+            self.finish_reason = last.reason
 
     @property
     def completion_tokens(self) -> int:
         """Tokens that the client is told of; those after a stop string do not count."""
         return self._machine.completion_tokens
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Those of them in which the model reasoned."""
+        return self._machine.reasoning_tokens

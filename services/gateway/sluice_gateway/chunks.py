@@ -13,7 +13,14 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from sluice_gateway.logprobs_json import chat_logprobs, completion_logprobs
-from sluice_gateway.output.events import FinishReason, TextDelta
+from sluice_gateway.output.events import (
+    Delta,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolArguments,
+    ToolCallStart,
+)
 from sluice_gateway.output.logprobs import TokenLogprob
 from sluice_gateway.usage import Usage
 
@@ -85,18 +92,23 @@ class _Chunks(ABC):
             string = quoted(text)
         return (self._text_heads[index] + string + self._text_tail).encode()
 
-    def delta(self, index: int, event: TextDelta, usage: Usage | None = None) -> bytes:
+    def delta(self, index: int, event: Delta, usage: Usage | None = None) -> bytes:
         """A chunk of an event, with its log-probabilities and token ids if it has them.
 
         ``usage``: that of the request so far, where continuous usage was asked for.
         """
+        if not isinstance(event, TextDelta):
+            return self._chunk(f"{self._heads[index]}{self._other(event)}", event, "null", usage)
         if usage is None and event.logprobs is None and not self._token_ids:
             return self.text(index, event.text)
         logprobs = "null" if event.logprobs is None else _json(self._logprobs(event.logprobs))
+        said = f"{self._text_heads[index]}{quoted(event.text)}{self._AFTER_TEXT}"
+        return self._chunk(said, event, logprobs, usage)
+
+    def _chunk(self, said: str, event: Delta, logprobs: str, usage: Usage | None) -> bytes:
         ids = f',"token_ids":{_json(list(event.token_ids))}' if self._token_ids else ""
         return (
-            f"{self._text_heads[index]}{quoted(event.text)}{self._AFTER_TEXT}"
-            f',"logprobs":{logprobs},"finish_reason":null{ids}}}]{self._usage(usage)}{_END}'
+            f'{said},"logprobs":{logprobs},"finish_reason":null{ids}}}]{self._usage(usage)}{_END}'
         ).encode()
 
     def finish(self, index: int, reason: FinishReason, usage: Usage | None = None) -> bytes:
@@ -112,6 +124,10 @@ class _Chunks(ABC):
 
     def _usage(self, usage: Usage | None) -> str:
         return self._no_usage if usage is None else f',"usage":{_json(usage.to_json())}'
+
+    @abstractmethod
+    def _other(self, event: ReasoningDelta | ToolCallStart | ToolArguments) -> str:
+        """An event that is no text, where this kind of answer has it."""
 
     @abstractmethod
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
@@ -135,6 +151,17 @@ class ChatChunks(_Chunks):
             f'{self._heads[index]}"delta":{{"role":"assistant","content":""}},"logprobs":null,'
             f'"finish_reason":null}}]{ids}{self._usage(usage)}{_END}'
         ).encode()
+
+    def _other(self, event: ReasoningDelta | ToolCallStart | ToolArguments) -> str:
+        if isinstance(event, ReasoningDelta):
+            return f'"delta":{{"reasoning_content":{quoted(event.text)}}}'
+        # Clients put a repeated id, type or name behind the one before: they come once.
+        if isinstance(event, ToolCallStart):
+            name = f'"type":"function","function":{{"name":{quoted(event.name)},"arguments":""}}'
+            call = f'"id":{quoted(event.id)},{name}'
+        else:
+            call = f'"function":{{"arguments":{quoted(event.text)}}}'
+        return f'"delta":{{"tool_calls":[{{"index":{event.index},{call}}}]}}'
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
         return chat_logprobs(entries)
@@ -164,6 +191,9 @@ class CompletionChunks(_Chunks):
             f"{self._text_heads[index]}{quoted(text)}"
             f',"logprobs":null,"finish_reason":null{ids}}}]{self._usage(usage)}{_END}'
         ).encode()
+
+    def _other(self, event: ReasoningDelta | ToolCallStart | ToolArguments) -> str:
+        raise TypeError(f"a completion is nothing but text: {event}")
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
         return completion_logprobs(entries)

@@ -6,15 +6,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import grpc
 from sluice.worker.v1 import worker_pb2 as pb
 from sluice.worker.v1 import worker_pb2_grpc
 
 from sluice_gateway.loading import Loading
-from sluice_gateway.model import ServedModel
-from sluice_gateway.model_fetch import ModelFetcher, ModelUnusable
+from sluice_gateway.model_fetch import ModelFetcher, Models, ModelUnusable
 from sluice_gateway.session import SessionBroken, WorkerSession
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,11 @@ class WorkerConnection:
         self.address = address
         self.session: WorkerSession | None = None
         self.status: pb.Status | None = None
-        self.model: ServedModel | None = None
+        #: What it serves, by name; empty before its tokenizer is there.
+        self.models: Models = {}
+        #: The names under which it serves or is about to, each with the model whose adapter it is:
+        #: none for its model itself.
+        self.offers: Mapping[str, str] = {}
         self.retiring = False
         self._trouble = ""
         self._model_trouble = ""
@@ -95,14 +98,14 @@ class WorkerConnection:
             return state_name(self.status.state)
         if self.session.silent_for > DOUBT_SECONDS:
             return "silent"
-        if self.model is None:
+        if not self.models:
             return "unusable" if self._model_trouble else "preparing"
         return "ready"
 
     @property
     def ready(self) -> bool:
         """Whether requests can go to it now."""
-        return self.model is not None and self.state == "ready" and not self.retiring
+        return bool(self.models) and self.state == "ready" and not self.retiring
 
     @property
     def loading(self) -> Loading:
@@ -182,6 +185,7 @@ class WorkerConnection:
         self.status = status
         self._trouble = status.message if status.state == pb.WORKER_STATE_FAILED else ""
         self._heard_at = time.monotonic()
+        self._note_offers()
         if self.state == "preparing" and self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch_model(stub))
         self._end_if_retired()
@@ -191,8 +195,9 @@ class WorkerConnection:
 
     async def _fetch_model(self, stub: worker_pb2_grpc.WorkerServiceAsyncStub) -> None:
         try:
-            self.model = await self._fetcher.fetch(stub)
-            log.info("worker %s: serves %s", self.address, self.model.name)
+            self.models = await self._fetcher.fetch(stub)
+            self._note_offers()
+            log.info("worker %s: serves %s", self.address, ", ".join(self.models))
             self._on_change()
         except grpc.aio.AioRpcError as error:
             self._note_trouble(error.details() or str(error.code()))
@@ -203,6 +208,13 @@ class WorkerConnection:
             self._model_trouble = str(error)
             self._on_change()
 
+    def _note_offers(self) -> None:
+        """From what it serves or, before that is known, from what it says that it will serve."""
+        if self.models:
+            self.offers = {name: model.info.parent for name, model in self.models.items()}
+        elif self.status and (own := self.status.model_name):
+            self.offers = {own: "", **{n: own for n in self.status.adapter_names if n != own}}
+
     def _note_trouble(self, trouble: str) -> None:
         if trouble != self._trouble:
             log.warning("worker %s: %s", self.address, trouble)
@@ -210,7 +222,7 @@ class WorkerConnection:
 
     async def _forget_session(self) -> None:
         self.session = None
-        self.model = None
+        self.models = {}
         self._model_trouble = ""
         if self._fetching is not None:
             self._fetching.cancel()

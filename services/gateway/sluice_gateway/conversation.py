@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sluice_gateway.content_format import ContentFormat
-from sluice_gateway.schema.messages import Message, TextPart, ToolCall
+from sluice_gateway.schema.messages import Message, ToolCall
 
 
 def template_messages(
-    messages: Sequence[Message], *, content: ContentFormat, knows_developer: bool
+    messages: Sequence[Message],
+    *,
+    content: ContentFormat,
+    knows_developer: bool,
+    call_id: Callable[[str], str] = str,
 ) -> list[dict[str, Any]]:
     """The messages for a template that reads ``content`` in that format.
+
+    ``call_id``: what the template takes for a call's id.
 
     Most templates do not know OpenAI's role "developer": for them it is "system", which it is
     the new name of.
     """
-    return [_message(message, content, knows_developer) for message in messages]
+    return [_message(message, content, knows_developer, call_id) for message in messages]
 
 
-def _message(message: Message, content: ContentFormat, knows_developer: bool) -> dict[str, Any]:
+def _message(
+    message: Message,
+    content: ContentFormat,
+    knows_developer: bool,
+    call_id: Callable[[str], str],
+) -> dict[str, Any]:
     role = message.role
     if role == "developer" and not knows_developer:
         role = "system"
@@ -30,9 +41,9 @@ def _message(message: Message, content: ContentFormat, knows_developer: bool) ->
     if message.name is not None:
         found["name"] = message.name
     if message.tool_call_id is not None:
-        found["tool_call_id"] = message.tool_call_id
+        found["tool_call_id"] = call_id(message.tool_call_id)
     if message.tool_calls:
-        found["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+        found["tool_calls"] = [_tool_call(call, call_id) for call in message.tool_calls]
     reasoning = message.reasoning_content or message.reasoning
     if reasoning is not None:
         found["reasoning_content"] = reasoning
@@ -48,17 +59,12 @@ def _content(message: Message, wanted: ContentFormat) -> str | list[dict[str, An
         return content
     if wanted == "parts":
         return [{"type": "text", "text": part.text} for part in content]
-    return _joined(content)
+    return message.text
 
 
-def _joined(parts: Sequence[TextPart]) -> str:
-    # With nothing between them, as a template that loops over parts puts them.
-    return "".join(part.text for part in parts)
-
-
-def _tool_call(call: ToolCall) -> dict[str, Any]:
+def _tool_call(call: ToolCall, call_id: Callable[[str], str]) -> dict[str, Any]:
     function = {"name": call.function.name, "arguments": _arguments(call.function.arguments)}
-    return {"id": call.id, "type": call.type, "function": function}
+    return {"id": call_id(call.id), "type": call.type, "function": function}
 
 
 def _arguments(text: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from sluice_gateway.choice import Choice
 from sluice_gateway.connection import WorkerConnection
-from sluice_gateway.errors import ApiError, Overloaded, Unavailable
+from sluice_gateway.errors import ApiError, InvalidRequest, Overloaded, Unavailable
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.generation import Generation, Signal
 from sluice_gateway.model import ServedModel
@@ -23,6 +23,9 @@ from sluice_gateway.usage import Usage
 
 #: How many workers are asked before a refusal is passed on to the client.
 ATTEMPTS = 3
+
+#: The contract's name of what clients have several fields for.
+STRUCTURED_OUTPUT = "structured_output"
 
 #: The events of one or more choices, with the choices' indices.
 Batch = list[tuple[int, list[Event]]]
@@ -51,14 +54,18 @@ class Exchange:
         self._generations = [
             Generation(
                 list(prompt.ids),
-                sampling_params(request, model.info.defaults, prompt.max_tokens),
+                sampling_params(
+                    request, model.info.defaults, prompt.max_tokens, prompt.form.structured
+                ),
                 row_seeds(request.seed, request.n),
                 self._signal,
                 request_id,
+                model.info.adapter,
             )
             for prompt in prompts
         ]
-        spec = OutputSpec(request, model)
+        self._form = prompts[0].form
+        spec = OutputSpec(request, model, self._form)
         rows = [row for generation in self._generations for row in generation.rows]
         self.choices = [
             Choice(index, row, spec.machine(), wants_logprobs=request.top_count is not None)
@@ -76,6 +83,7 @@ class Exchange:
             prompt_tokens=sum(len(prompt.ids) for prompt in self._prompts),
             completion_tokens=sum(choice.completion_tokens for choice in self.choices),
             cached_tokens=sum(start.cached_tokens for start in starts if start),
+            reasoning_tokens=sum(choice.reasoning_tokens for choice in self.choices),
         )
 
     @contextlib.asynccontextmanager
@@ -126,6 +134,10 @@ class Exchange:
                 generation.forget_refusal()
                 refused.append(worker)
                 refusal = error
+            except InvalidRequest as error:
+                if error.param == STRUCTURED_OUTPUT:
+                    error.param = self._form.source
+                raise
             else:
                 return
         raise refusal or self._gateway.router.why_not(self.model.name)

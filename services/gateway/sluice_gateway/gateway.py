@@ -17,6 +17,7 @@ from sluice_gateway.admission import Admission
 from sluice_gateway.discovery import Discovery
 from sluice_gateway.keys import ApiKeys
 from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.model_fetch import ModelFetcher
 from sluice_gateway.routing import Router
 from sluice_gateway.settings import Settings, split_list
 
@@ -52,7 +53,9 @@ class Gateway:
         """All parts, not yet running."""
         targets = split_list(settings.worker_addresses)
         discovery = Discovery(targets, settings.dns_refresh_seconds)
-        router = Router(discovery, socket.gethostname(), settings.worker_silence_seconds)
+        fetcher = ModelFetcher(settings.tool_format, settings.reasoning_format)
+        name = socket.gethostname()
+        router = Router(discovery, name, settings.worker_silence_seconds, fetcher)
         metrics = GatewayMetrics()
         metrics.watch_workers(lambda: _count_workers(router))
         return cls(
@@ -76,7 +79,12 @@ class Gateway:
 
 
 def _count_workers(router: Router) -> dict[tuple[str, str], int]:
-    return Counter((worker.model_name or "_unknown", worker.state) for worker in router.connections)
+    served = Counter(
+        (name, worker.state) for name in router.model_names() for worker in router.workers_of(name)
+    )
+    return served + Counter(
+        ("_unknown", worker.state) for worker in router.connections if not worker.offers
+    )
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -57,7 +57,16 @@ def _not_submitted() -> None:
 class Generation:
     """One prompt and its rows, on one worker. The consumer sees new tokens in ``Row.ids``."""
 
-    __slots__ = ("_answered", "failure", "prompt_ids", "request_id", "rows", "sampling", "signal")
+    __slots__ = (
+        "_answered",
+        "adapter",
+        "failure",
+        "prompt_ids",
+        "request_id",
+        "rows",
+        "sampling",
+        "signal",
+    )
 
     def __init__(
         self,
@@ -66,7 +75,9 @@ class Generation:
         seeds: list[int],
         signal: Signal,
         request_id: str = "",
+        adapter: str = "",
     ) -> None:
+        self.adapter = adapter
         self.prompt_ids = prompt_ids
         self.sampling = sampling
         self.signal = signal

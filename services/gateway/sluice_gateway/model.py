@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from sluice_gateway.grammar import mark_tokens
+from sluice_gateway.output.formats import Formats, detect
 from sluice_gateway.template import ChatTemplate
 from sluice_gateway.tokenizer import Tokenizer
 
@@ -25,6 +27,7 @@ class ModelInfo:
     """What a worker says about its model.
 
     ``max_model_len`` and ``vocab_size`` are in tokens; every token id is below ``vocab_size``.
+    ``parent`` is the model whose adapter this is, and empty for one that is none.
     """
 
     name: str
@@ -36,31 +39,68 @@ class ModelInfo:
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     created: int = 0
     engine: str = ""
+    structured_output: bool = False
+    parent: str = ""
+
+    @property
+    def adapter(self) -> str:
+        """The adapter's name to its worker; empty for a model that is none."""
+        return self.name if self.parent else ""
+
+    def of_adapter(self, name: str, fingerprint: str) -> ModelInfo:
+        """What there is to say of an adapter of this model."""
+        return replace(self, name=name, fingerprint=fingerprint, parent=self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model with its tokenizer and chat template. Immutable, safe to use from any thread."""
+    """A model with its tokenizer and chat template. Immutable, safe to use from any thread.
+
+    ``formats``: how it writes reasoning and calls. ``mark_ids``: the tokens of their markup.
+    ``grammar_tokens``: those marks that a grammar has to name by id.
+    """
 
     info: ModelInfo
     tokenizer: Tokenizer
     template: ChatTemplate
     eos_token_ids: frozenset[int]
+    formats: Formats
+    mark_ids: frozenset[int]
+    grammar_tokens: Mapping[str, int]
 
     @classmethod
-    def build(cls, info: ModelInfo, files: Mapping[str, bytes]) -> ServedModel:
+    def build(
+        cls,
+        info: ModelInfo,
+        files: Mapping[str, bytes],
+        *,
+        tool_format: str = "auto",
+        reasoning_format: str = "auto",
+    ) -> ServedModel:
         """Load the tokenizer files. Takes up to a second for a large vocabulary.
+
+        ``tool_format``, ``reasoning_format``: names, or "auto" to ask the chat template.
 
         Raises ValueError when they are missing or broken. A broken chat template is no such
         error: the model can still complete plain text.
         """
         tokenizer = Tokenizer.from_files(files)
+        template = ChatTemplate.from_files(files)
+        formats = detect(template.source(tools=True), tools=tool_format, reasoning=reasoning_format)
+        added = tokenizer.added_tokens()
         return cls(
             info=info,
             tokenizer=tokenizer,
-            template=ChatTemplate.from_files(files),
+            template=template,
             eos_token_ids=frozenset(info.eos_token_ids),
+            formats=formats,
+            mark_ids=frozenset(number for number, text, _ in added if text in formats.marks),
+            grammar_tokens=mark_tokens(formats.marks, added),
         )
+
+    def described_as(self, info: ModelInfo) -> ServedModel:
+        """Another model with the same tokenizer files, which are in memory once."""
+        return replace(self, info=info, eos_token_ids=frozenset(info.eos_token_ids))
 
     @property
     def name(self) -> str:
@@ -78,10 +118,11 @@ class ServedModel:
         return self.info.vocab_size
 
     def takes_prompts_of(self, other: ServedModel) -> bool:
-        """Whether a prompt made for the other may go to it: same name and ids, room enough."""
+        """Whether a prompt made for the other may go to it: same model and ids, room enough."""
         mine, theirs = self.info, other.info
         return (
             mine.name == theirs.name
+            and mine.parent == theirs.parent
             and mine.tokenizer_hash == theirs.tokenizer_hash
             and mine.vocab_size == theirs.vocab_size
             and mine.max_model_len >= theirs.max_model_len
@@ -92,6 +133,7 @@ class ServedModel:
         mine, theirs = self.info, other.info
         return (
             mine.name == theirs.name
+            and mine.parent == theirs.parent
             and mine.fingerprint == theirs.fingerprint
             and mine.tokenizer_hash == theirs.tokenizer_hash
             and mine.max_model_len == theirs.max_model_len

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from sluice_gateway.conversation import template_messages
 from sluice_gateway.errors import ContextLengthExceeded, InvalidRequest
+from sluice_gateway.form import PLAIN, AnswerForm, chat_form, completion_form
 from sluice_gateway.model import ServedModel
+from sluice_gateway.output.formats import Opening
+from sluice_gateway.rendering import Rendered, Renderer
 from sluice_gateway.schema.chat import ChatRequest, Conversation
 from sluice_gateway.schema.completions import DEFAULT_MAX_TOKENS, CompletionRequest
 from sluice_gateway.schema.sampling import SamplingRequest
@@ -17,7 +18,6 @@ from sluice_gateway.schema.tokenize import (
     DetokenizeRequest,
     TokenizeRequest,
 )
-from sluice_gateway.shield import Shield, map_strings, strings_of
 
 # No prompt is refused for its characters that has no more than these.
 CHARACTERS_MIN = 8192
@@ -32,12 +32,13 @@ class Prompt:
 
     ``ids``: at least one, each below the model's vocabulary size. ``max_tokens``: the most that
     may be generated, at least 1; both together are within the context. ``text``: what ``echo``
-    gives back, empty if it was not asked for.
+    gives back, empty if it was not asked for. ``form``: what its answers may be.
     """
 
     ids: list[int]
     max_tokens: int
     text: str = ""
+    form: AnswerForm = PLAIN
 
 
 class PromptBuilder:
@@ -48,7 +49,7 @@ class PromptBuilder:
     ) -> None:
         """``template_variables``: the names that clients may set by chat_template_kwargs."""
         self._model = model
-        self._allowed = template_variables
+        self._renderer = Renderer(model, template_variables)
         per_token = min(CHARACTERS_PER_TOKEN, model.tokenizer.longest_token)
         self._characters_max = max(CHARACTERS_MIN, model.max_model_len * per_token)
 
@@ -58,16 +59,20 @@ class PromptBuilder:
         Raises InvalidRequest, ContextLengthExceeded among them; so do all methods.
         """
         self._check_token_ids(request)
-        ids = self._conversation_ids(request)
+        self._check_tools(request)
+        rendered = self._rendered(request)
+        ids = self._conversation_ids(rendered)
         limit = self._limit(len(ids), request, request.token_limit, "messages")
-        return Prompt(self._checked(ids, "messages"), limit)
+        form = chat_form(request, self._model, self._opening(request, rendered.text))
+        return Prompt(self._checked(ids, "messages"), limit, form=form)
 
     def completions(self, request: CompletionRequest) -> list[Prompt]:
         """The prompts of a completion request, in order."""
         self._check_token_ids(request)
         several = len(request.prompts) > 1
+        form = completion_form(request, self._model)
         return [
-            self._completion(request, prompt, f"prompt[{place}]" if several else "prompt")
+            self._completion(request, prompt, f"prompt[{place}]" if several else "prompt", form)
             for place, prompt in enumerate(request.prompts)
         ]
 
@@ -75,7 +80,8 @@ class PromptBuilder:
         """The ids of a text, as /v1/completions would take it, or of a conversation."""
         special = request.add_special_tokens
         if request.prompt is None:
-            return self._conversation_ids(request, generates=False, special=special is True)
+            rendered = self._rendered(request, generates=False)
+            return self._conversation_ids(rendered, special=special is True)
         return self._model.tokenizer.encode(request.prompt, add_special_tokens=special is not False)
 
     def detokenize(self, request: DetokenizeRequest) -> str:
@@ -84,7 +90,7 @@ class PromptBuilder:
         return self._model.tokenizer.decode(request.tokens, skip_special_tokens=False)
 
     def _completion(
-        self, request: CompletionRequest, prompt: str | list[int], param: str
+        self, request: CompletionRequest, prompt: str | list[int], param: str, form: AnswerForm
     ) -> Prompt:
         tokenizer = self._model.tokenizer
         if isinstance(prompt, str):
@@ -98,67 +104,45 @@ class PromptBuilder:
         limit = self._limit(len(ids), request, asked, param)
         self._checked(ids, param)
         if not request.echo:
-            return Prompt(ids, limit)
+            return Prompt(ids, limit, form=form)
         text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
-        return Prompt(ids, limit, text)
+        return Prompt(ids, limit, text, form)
 
-    def _conversation_ids(
-        self, request: Conversation, *, generates: bool = True, special: bool = False
-    ) -> list[int]:
-        model = self._model
+    def _rendered(self, request: Conversation, *, generates: bool = True) -> Rendered:
         check = self._check_characters if generates else _check_tokenized
-        text, shield = self._render(request, check)
-        check(len(text), "messages")
+        rendered = self._renderer.render(request, check)
+        check(len(rendered.text), "messages")
         if generates:
-            self._check_least(text, "messages")
-        if shield is None:
+            self._check_least(rendered.text, "messages")
+        return rendered
+
+    def _conversation_ids(self, rendered: Rendered, *, special: bool = False) -> list[int]:
+        model, text = self._model, rendered.text
+        if rendered.shield is None:
             return model.tokenizer.encode(text, add_special_tokens=special)
-        ids = model.tokenizer.encode_covered(text, shield.uncover)
+        ids = model.tokenizer.encode_covered(text, rendered.shield.uncover)
         if special:
             # Around a text the tokenizer adds the same as around no text.
             around = model.tokenizer.encode("", add_special_tokens=True)
             ids = [*around[:1], *ids, *around[1:]]
         return ids
 
-    def _render(
-        self, request: Conversation, check: Callable[[int, str], None]
-    ) -> tuple[str, Shield | None]:
-        model, template = self._model, self._model.template
-        messages: Any = template_messages(
-            request.messages,
-            content=template.format(),
-            knows_developer=template.mentions("developer"),
-        )
-        variables: Any = self._variables(request)
-        strings = [*strings_of(messages), *strings_of(variables)]
-        check(sum(map(len, strings)), "messages")
-        special_text = model.tokenizer.special_text
-        covers = any(special_text(text) for text in strings)
-        shield = Shield(strings, special_text)
-        if covers:
-            messages = map_strings(messages, shield.cover)
-            variables = map_strings(variables, shield.cover)
-        end = shield.take()
-        if request.continue_final_message:
-            _mark_end(messages[-1], end)
-        text = template.render(
-            messages, add_generation_prompt=request.opens_answer, variables=variables
-        )
-        if request.continue_final_message:
-            text = _cut(text, end)
-        return text, shield if covers else None
+    def _opening(self, request: ChatRequest, text: str) -> Opening:
+        """What the prompt's end says of reasoning."""
+        style = self._model.formats.reasoning
+        if style is None:
+            return Opening.OPEN
+        last = request.messages[-1] if request.continue_final_message else None
+        return style.state(text, last.text if last else None)
 
-    def _variables(self, request: Conversation) -> dict[str, Any]:
-        variables = dict(request.chat_template_kwargs or {})
-        for name in variables:
-            if name not in self._allowed:
-                known = ", ".join(sorted(self._allowed)) or "none"
-                raise InvalidRequest(
-                    f"'chat_template_kwargs.{name}' may not be set. Allowed: {known}.",
-                    param=f"chat_template_kwargs.{name}",
-                    code="unsupported_parameter",
-                )
-        return variables
+    def _check_tools(self, request: ChatRequest) -> None:
+        if request.tool_mode != "none" and self._model.formats.tools is None:
+            raise InvalidRequest(
+                f"The model `{self._model.name}` has no format for calls of tools. Leave 'tools'"
+                " out.",
+                param="tools",
+                code="unsupported_parameter",
+            )
 
     def _limit(self, size: int, request: SamplingRequest, asked: int | None, param: str) -> int:
         """The most tokens that may be generated after ``size`` tokens of prompt."""
@@ -246,24 +230,3 @@ def _check_tokenized(count: int, param: str) -> None:
             f" but got {count}.",
             param=param,
         )
-
-
-def _mark_end(message: dict[str, Any], end: str) -> None:
-    # The space tells later whether the template cut whitespace off the end.
-    content = message["content"]
-    if isinstance(content, list):
-        content[-1]["text"] += end + " "
-    else:
-        message["content"] = content + end + " "
-
-
-def _cut(text: str, end: str) -> str:
-    """The text up to where the final message's content ended, as Hugging Face cuts it."""
-    before, mark, after = text.rpartition(end)
-    if not mark:
-        raise InvalidRequest(
-            "The model's chat template does not show the final message, so that it cannot be"
-            " continued.",
-            param="continue_final_message",
-        )
-    return before if after.startswith(" ") else before.rstrip()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection
 
 from sluice_gateway.changes import Changes
 from sluice_gateway.connection import WorkerConnection
@@ -38,17 +39,24 @@ _AWAY = {
 class Router:
     """Knows the workers and picks among them. Lives on the event loop's thread."""
 
-    def __init__(self, discovery: Discovery, gateway_name: str, silence_seconds: float) -> None:
+    def __init__(
+        self,
+        discovery: Discovery,
+        gateway_name: str,
+        silence_seconds: float,
+        fetcher: ModelFetcher | None = None,
+    ) -> None:
         self._discovery = discovery
         self._gateway_name = gateway_name
         self._silence_seconds = silence_seconds
-        self._fetcher = ModelFetcher()
+        self._fetcher = fetcher or ModelFetcher()
         #: Of the workers that there are, and of their states.
         self.changes = Changes()
         self._connections: dict[str, WorkerConnection] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._turn = itertools.count()
+        self._ambiguous: dict[str, set[str]] = {}
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Router]:
@@ -72,7 +80,7 @@ class Router:
                 self._connections.pop(address).retire()
                 self._retiring.add(self._tasks.pop(address))
             self._retiring = {task for task in self._retiring if not task.done()}
-            self.changes.notify()
+            self._on_change()
 
     def _connect(self, address: str) -> None:
         connection = WorkerConnection(
@@ -80,10 +88,30 @@ class Router:
             self._gateway_name,
             self._silence_seconds,
             self._fetcher,
-            self.changes.notify,
+            self._on_change,
         )
         self._connections[address] = connection
         self._tasks[address] = asyncio.create_task(connection.run())
+
+    def _on_change(self) -> None:
+        self._warn_of_ambiguous_names()
+        self.changes.notify()
+
+    def _warn_of_ambiguous_names(self) -> None:
+        meanings: defaultdict[str, set[str]] = defaultdict(set)
+        for worker in self.connections:
+            for name, parent in worker.offers.items():
+                meanings[name].add(parent)
+        ambiguous = {name: parents for name, parents in meanings.items() if len(parents) > 1}
+        for name, parents in ambiguous.items():
+            if parents != self._ambiguous.get(name):
+                told = [f"an adapter of {each}" if each else "a model" for each in sorted(parents)]
+                log.warning(
+                    "%s is the name of %s: requests get the first only; rename the others",
+                    name,
+                    " and of ".join(told),
+                )
+        self._ambiguous = ambiguous
 
     @property
     def connections(self) -> list[WorkerConnection]:
@@ -97,36 +125,53 @@ class Router:
         return bool(workers) and all(worker.status for worker in workers)
 
     def model_names(self) -> list[str]:
-        """The models that workers serve or are about to serve, each once."""
-        return sorted({name for worker in self.connections if (name := worker.model_name)})
+        """The models that workers serve or are about to serve, adapters too, each once."""
+        return sorted({name for worker in self._connections.values() for name in worker.offers})
+
+    def only_name(self) -> str | None:
+        """The only model's name, whatever adapters it has; None if there are none or several."""
+        names = {name for worker in self._connections.values() if (name := worker.model_name)}
+        return names.pop() if len(names) == 1 else None
+
+    def parent_of(self, name: str) -> str | None:
+        """The model whose adapter ``name`` is; empty for a model; None for one not heard of.
+
+        A name means one thing, in whatever state its workers are: the model that has it rather than
+        an adapter, and of the adapters of several models that of the first by name. So an answer
+        does not come from other weights because a worker restarts.
+        """
+        offered = (worker.offers.get(name) for worker in self._connections.values())
+        return min((parent for parent in offered if parent is not None), default=None)
+
+    def workers_of(self, name: str) -> list[WorkerConnection]:
+        """The workers that serve the model of that name or are about to, by address."""
+        parent = self.parent_of(name)
+        if parent is None:
+            return []
+        return [worker for worker in self.connections if worker.offers.get(name) == parent]
 
     def ready_models(self) -> list[ServedModel]:
-        """The models that can be served now, each name once.
+        """The models that can be served now, each name once."""
+        return [model for name in self.model_names() if (model := self.ready_model(name))]
 
-        Workers of one name may have room for different lengths of context. The smallest is what
-        all of them serve, so it is the model's.
+    def ready_model(self, name: str) -> ServedModel | None:
+        """The model of that name, if it can be served now.
+
+        Its workers may have room for different lengths of context. The smallest is what all of
+        them serve, so it is the model's.
         """
-        by_name: dict[str, ServedModel] = {}
-        for worker in self._ready():
-            model = worker.model
-            if model and not (
-                model.name in by_name and by_name[model.name].max_model_len <= model.max_model_len
-            ):
-                by_name[model.name] = model
-        return [by_name[name] for name in sorted(by_name)]
-
-    def _ready(self) -> Iterable[WorkerConnection]:
-        return (worker for worker in self.connections if worker.ready)
+        models = (worker.models[name] for worker in self.workers_of(name) if worker.ready)
+        return min(models, key=lambda model: model.max_model_len, default=None)
 
     def speaker(self, name: str) -> WorkerConnection | None:
         """The worker that is furthest on and so speaks for the model of that name."""
-        workers = [worker for worker in self.connections if worker.model_name == name]
+        workers = self.workers_of(name)
         return max(workers, key=lambda worker: worker.loading.progress, default=None)
 
     def loading(self, name: str | None) -> Loading:
         """How far the model of that name is, or the only one there is."""
-        names = self.model_names() if name is None else [name]
-        worker = self.speaker(names[0]) if len(names) == 1 else None
+        name = self.only_name() if name is None else name
+        worker = self.speaker(name) if name is not None else None
         return worker.loading if worker else CONNECTING
 
     def model(self, name: str | None) -> ServedModel:
@@ -136,19 +181,19 @@ class Router:
         while its workers are away, ModelNotFound, and InvalidRequest when ``name`` is None and
         several models are served.
         """
-        name = self._only_name() if name is None else name
-        for model in self.ready_models():
-            if model.name == name:
-                return model
-        raise self.why_not(name)
+        name = self.only_name() if name is None else name
+        if name is None:
+            raise self._which()
+        model = self.ready_model(name)
+        if model is None:
+            raise self.why_not(name)
+        return model
 
-    def _only_name(self) -> str:
+    def _which(self) -> ApiError:
         names = self.model_names()
-        if len(names) == 1:
-            return names[0]
         if not names:
-            raise ModelLoading(None, CONNECTING)
-        raise InvalidRequest(
+            return ModelLoading(None, CONNECTING)
+        return InvalidRequest(
             f"Several models are served: name one of {', '.join(names)}.",
             param="model",
             code="missing_required_parameter",
@@ -183,8 +228,8 @@ class Router:
     def _serving(self, model: ServedModel) -> list[WorkerConnection]:
         return [
             worker
-            for worker in self._ready()
-            if worker.model and worker.model.takes_prompts_of(model)
+            for worker in self.workers_of(model.name)
+            if worker.ready and worker.models[model.name].takes_prompts_of(model)
         ]
 
     def capacity(self, model: ServedModel) -> int:

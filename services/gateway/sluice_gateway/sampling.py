@@ -13,9 +13,15 @@ _SEED_MASK = (1 << 64) - 1
 
 
 def sampling_params(
-    request: SamplingRequest, defaults: GenerationDefaults, max_tokens: int
+    request: SamplingRequest,
+    defaults: GenerationDefaults,
+    max_tokens: int,
+    structured: pb.StructuredOutput | None = None,
 ) -> pb.SamplingParams:
-    """Merge the client's word, the model's own defaults and OpenAI's, in this order."""
+    """Merge the client's word, the model's own defaults and OpenAI's, in this order.
+
+    ``structured``: the form that the answer must have, if one was asked for.
+    """
 
     def merged(name: str, otherwise: float) -> float:
         for source in (request, defaults):
@@ -40,6 +46,7 @@ def sampling_params(
         logprobs=request.top_count,
         allowed_token_ids=request.allowed_token_ids or (),
         seeded=request.seed is not None,
+        structured_output=structured,
     )
 
 

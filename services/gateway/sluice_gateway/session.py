@@ -134,6 +134,7 @@ class WorkerSession:
             prompt_ids=generation.prompt_ids,
             sampling=generation.sampling,
             request_id=generation.request_id,
+            adapter=generation.adapter,
         )
         row_ids = []
         for row in generation.rows:

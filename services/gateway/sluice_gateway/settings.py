@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sluice_gateway.output.formats import detect
+
 DNS_SCHEME = "dns:///"
 
 
@@ -28,6 +30,16 @@ def _check_addresses(value: str) -> str:
         raise ValueError("expected HOST:PORT, a comma list of them, or dns:///name:port")
     for target in targets:
         _check_address(target.removeprefix(DNS_SCHEME))
+    return value
+
+
+def _check_tool_format(value: str) -> str:
+    detect("", tools=value)
+    return value
+
+
+def _check_reasoning_format(value: str) -> str:
+    detect("", reasoning=value)
     return value
 
 
@@ -72,6 +84,15 @@ class Settings(BaseSettings):
     chat_template_kwargs: str = Field(
         "enable_thinking,thinking",
         description="Keys that clients may send in `chat_template_kwargs`, a comma list.",
+    )
+    tool_format: Annotated[str, AfterValidator(_check_tool_format)] = Field(
+        "auto",
+        description="How models write tool calls: a name from"
+        " [the table](docs/architecture.md#tools-reasoning-and-structured-output), `none`, or"
+        " `auto` to ask each one's chat template.",
+    )
+    reasoning_format: Annotated[str, AfterValidator(_check_reasoning_format)] = Field(
+        "auto", description="The same for reasoning."
     )
     prompt_threads: int = Field(
         2, ge=1, le=64, description="Threads that render templates and tokenize."

@@ -11,8 +11,14 @@ from sluice_gateway.errors import InvalidRequest
 
 FIRST, LAST = 0xF0000, 0x10FFFD
 _PRIVATE = re.compile(f"[{chr(FIRST)}-{chr(LAST)}]")
-# These say what a message is, and come from us or from a closed set.
-_STRUCTURE = {"role", "type"}
+# What templates compare with: no text of a client's, wherever it stands.
+_STRUCTURE = {
+    "role": {"system", "developer", "user", "assistant", "tool"},
+    "type": {
+        *("text", "function"),
+        *("array", "boolean", "integer", "null", "number", "object", "string"),
+    },
+}
 
 
 class Shield:
@@ -73,13 +79,17 @@ class Shield:
         return self._covered[text]
 
 
+def _is_structure(key: str, item: Any) -> bool:
+    return isinstance(item, str) and item in _STRUCTURE.get(key, ())
+
+
 def strings_of(value: Any) -> Iterator[str]:
     """All strings in a JSON value, keys too, that a client may choose freely."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key not in _STRUCTURE or not isinstance(item, str):
+            if not _is_structure(key, item):
                 yield key
                 yield from strings_of(item)
     elif isinstance(value, list):
@@ -93,8 +103,8 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
         return change(value)
     if isinstance(value, dict):
         return {
-            key: item if key in _STRUCTURE and isinstance(item, str) else map_strings(item, change)
-            for key, item in ((change(key), item) for key, item in value.items())
+            change(key): item if _is_structure(key, item) else map_strings(item, change)
+            for key, item in value.items()
         }
     if isinstance(value, list):
         return [map_strings(item, change) for item in value]

@@ -15,7 +15,7 @@ from sluice_gateway.errors import ApiError, InternalError
 from sluice_gateway.exchange import Batch, Exchange
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.http_protocol import ABORT_CONNECTION, ON_DISCONNECT, WRITE_BODY, WriteBody
-from sluice_gateway.output import Event, FinishReason, TextDelta
+from sluice_gateway.output import Delta, Event, Finished, FinishReason, TextDelta
 from sluice_gateway.sse import DONE, KEEP_ALIVE, STREAM_HEADERS, error_event
 from sluice_gateway.usage import Usage
 
@@ -26,8 +26,8 @@ class Chunks(Protocol):
     def text(self, index: int, text: str) -> bytes:
         """A chunk of nothing but text."""
 
-    def delta(self, index: int, event: TextDelta, usage: Usage | None = None) -> bytes:
-        """A chunk of text with what belongs to it."""
+    def delta(self, index: int, event: Delta, usage: Usage | None = None) -> bytes:
+        """A chunk of anything before the end, with what belongs to it."""
 
     def finish(self, index: int, reason: FinishReason, usage: Usage | None = None) -> bytes:
         """The last chunk of a choice."""
@@ -212,10 +212,10 @@ class StreamResponse(ExchangeResponse):
         frames = []
         for index, events in batch:
             for event in events:
-                if isinstance(event, TextDelta):
-                    frames.append(self._chunks.delta(index, event, usage))
-                else:
+                if isinstance(event, Finished):
                     frames.append(self._chunks.finish(index, event.reason, usage))
+                else:
+                    frames.append(self._chunks.delta(index, event, usage))
         return b"".join(frames)
 
 

@@ -72,9 +72,13 @@ class ChatTemplate:
         """How the template wants the content of a message: as a string, or as parts."""
         return self._formats.get(self._name(tools=tools), "string")
 
+    def source(self, *, tools: bool = False) -> str:
+        """The template's own text; empty if there is none."""
+        return self._sources.get(self._name(tools=tools), "")
+
     def mentions(self, word: str, *, tools: bool = False) -> bool:
         """Whether the word stands anywhere in the template."""
-        return word in self._sources.get(self._name(tools=tools), "")
+        return word in self.source(tools=tools)
 
     def render(
         self,

@@ -91,14 +91,18 @@ def token_bytes(token: str, scheme: DecodeScheme) -> bytes:
     return token.replace(scheme.space, " ").encode()
 
 
+#: Of each token, by id: its text or None, and its bytes.
+View = tuple[Sequence[str | None], Sequence[bytes]]
+
+
 class TokenTable:
-    """Bytes and text by token id. Immutable.
+    """Bytes and text by token id.
 
     ``texts[id]`` is None where the token's bytes alone are no text; an id that no token has is
-    empty. The ``visible`` pair has the special tokens emptied.
+    empty.
     """
 
-    __slots__ = ("_tokens", "raw", "scheme", "texts", "visible_raw", "visible_texts")
+    __slots__ = ("_special", "_tokens", "_views", "raw", "scheme", "texts")
 
     def __init__(
         self, tokens: Sequence[str | None], special: frozenset[int], scheme: DecodeScheme
@@ -109,11 +113,20 @@ class TokenTable:
         self.texts = [
             _text(token, raw, scheme) for token, raw in zip(tokens, self.raw, strict=True)
         ]
-        self.visible_raw = list(self.raw)
-        self.visible_texts = list(self.texts)
-        for token_id in special:
-            self.visible_raw[token_id] = b""
-            self.visible_texts[token_id] = ""
+        self._special = special
+        self._views: dict[frozenset[int], View] = {}
+        self.view(frozenset())
+
+    def view(self, shown: frozenset[int]) -> View:
+        """Texts and bytes with the special tokens emptied but for those that are shown."""
+        shown &= self._special
+        found = self._views.get(shown)
+        if found is None:  # two threads may both make it: they make the same
+            texts, raw = list(self.texts), list(self.raw)
+            for token_id in self._special - shown:
+                texts[token_id], raw[token_id] = "", b""
+            found = self._views[shown] = texts, raw
+        return found
 
     def first_text(self, token_id: int) -> str:
         """The text of a token that is a text's first, of a scheme with ``strip_first``."""

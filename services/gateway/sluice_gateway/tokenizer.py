@@ -103,17 +103,27 @@ class Tokenizer:
         except ValueError as error:
             raise InternalError("The tokens cannot be decoded.") from error
 
-    def detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
-        """An incremental detokenizer. All that it says equals ``decode`` of all it was fed."""
+    def added_tokens(self) -> list[tuple[int, str, bool]]:
+        """The tokens that were added to the vocabulary: id, text, whether it is special."""
+        added = self._main.get_added_tokens_decoder()
+        return [(token_id, token.content, token.special) for token_id, token in added.items()]
+
+    def detokenizer(
+        self, *, skip_special_tokens: bool = True, shown: frozenset[int] = frozenset()
+    ) -> Detokenizer:
+        """An incremental detokenizer. All that it says equals ``decode`` of all it was fed.
+
+        ``shown``: special tokens that are not skipped. Their texts are kept from call to call,
+        so it should be one set for each model.
+        """
         table, scheme = self._table, self._table.scheme
-        texts = table.visible_texts if skip_special_tokens else table.texts
-        raw = table.visible_raw if skip_special_tokens else table.raw
+        texts, raw = table.view(shown) if skip_special_tokens else (table.texts, table.raw)
         if scheme.kind == "bytes":
             return ByteDetokenizer(texts, raw)
         if scheme.kind == "pieces":
             first = table.first_text if scheme.strip_first else None
             return PieceDetokenizer(texts, raw, strip=scheme.strip, first_text=first)
-        hidden = self.special.ids if skip_special_tokens else frozenset()
+        hidden = self.special.ids - shown if skip_special_tokens else frozenset()
         return WindowDetokenizer(lambda ids: self.decode(ids, skip_special_tokens=False), hidden)
 
     def token_bytes(self, token_id: int) -> bytes:

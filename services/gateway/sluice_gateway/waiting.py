@@ -89,10 +89,9 @@ async def wait_for_model(
 
 
 def _place(router: Router, name: str | None) -> str:
-    names = router.model_names()
-    if name is None and len(names) == 1:
-        return names[0]
-    return name if name in names else _UNHEARD
+    if name is None:
+        return router.only_name() or _UNHEARD
+    return name if name in router.model_names() else _UNHEARD
 
 
 class _Telling:

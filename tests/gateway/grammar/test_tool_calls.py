@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from sluice_gateway.grammar import OfferedTool, tool_grammar
+from sluice_gateway.grammar import Constraint, OfferedTool, tells_calls_apart, tool_grammar
 from sluice_gateway.output.formats import REASONING_FORMATS, TOOL_FORMATS, Formats, Opening
 
 from tests.gateway.grammar.matcher import Matcher
@@ -233,3 +233,31 @@ def test_references_within_the_schema_of_an_xml_parameter_are_found() -> None:
 def test_a_model_without_a_format_has_no_grammar() -> None:
     with pytest.raises(ValueError, match="no format"):
         tool_grammar(Formats(), TOOLS, {})
+
+
+@BOTH
+@EACH
+@pytest.mark.parametrize("thinks", [None, "think"])
+def test_what_is_no_call_may_have_a_form_of_its_own(
+    name: str, special: bool, thinks: str | None
+) -> None:
+    if name == "harmony":
+        thinks = thinks and "harmony"
+    matcher = Matcher(special=special)
+    if not tells_calls_apart(Formats(TOOL_FORMATS[name])):
+        assert name in ("json", "llama3")
+        return
+    form = Constraint("json", {"type": "object", "properties": {"a": {"type": "integer"}}})
+    source = grammar(name, matcher, thinks, required=False, otherwise=form)
+    final = "<|channel|>final <|constrain|>json<|message|>" if name == "harmony" else ""
+    assert matcher.accepts(source, calls(name, PARIS))
+    assert matcher.accepts(source, final + '{"a": 1}')
+    assert not matcher.accepts(source, final + '{"a": "x"}')
+    assert not matcher.accepts(source, final + "text")
+    assert not matcher.accepts(source, "")
+    rules = Constraint("grammar", 'start: "yes" | "no"')
+    source = grammar(name, matcher, thinks, required=False, otherwise=rules)
+    final = "<|channel|>final<|message|>" if name == "harmony" else ""
+    assert matcher.accepts(source, calls(name, PARIS))
+    assert matcher.accepts(source, final + "no")
+    assert not matcher.accepts(source, final + "maybe")

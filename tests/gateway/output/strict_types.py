@@ -49,7 +49,7 @@ class CompletionLogprobs(Strict):
     text_offset: list[int]
 
 
-Reason = Literal["stop", "length"]
+Reason = Literal["stop", "length", "tool_calls"]
 
 
 class RoleDelta(Strict):
@@ -61,13 +61,42 @@ class ContentDelta(Strict):
     content: str
 
 
+class ReasoningDelta(Strict):
+    reasoning_content: str
+
+
+class StartedFunction(Strict):
+    name: str
+    arguments: Literal[""]
+
+
+class StartedCall(Strict):
+    index: int
+    id: str
+    type: Literal["function"]
+    function: StartedFunction
+
+
+class MoreArguments(Strict):
+    arguments: str
+
+
+class GrowingCall(Strict):
+    index: int
+    function: MoreArguments
+
+
+class CallDelta(Strict):
+    tool_calls: list[StartedCall | GrowingCall]
+
+
 class EmptyDelta(Strict):
     pass
 
 
 class ChunkChoice(Strict):
     index: int
-    delta: RoleDelta | ContentDelta | EmptyDelta
+    delta: RoleDelta | ContentDelta | ReasoningDelta | CallDelta | EmptyDelta
     logprobs: ChatLogprobs | None
     finish_reason: Reason | None
     token_ids: list[int] = []
@@ -103,10 +132,23 @@ class CompletionChunk(Head):
     usage: UsageObject | None = None
 
 
+class WholeFunction(Strict):
+    name: str
+    arguments: str
+
+
+class WholeCall(Strict):
+    id: str
+    type: Literal["function"]
+    function: WholeFunction
+
+
 class WholeMessage(Strict):
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    reasoning_content: str = ""
+    tool_calls: list[WholeCall] = []
 
 
 class WholeChatChoice(Strict):

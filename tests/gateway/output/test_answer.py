@@ -10,6 +10,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 from sluice_gateway.answer import ChatAnswer, CompletionAnswer
 from sluice_gateway.chunks import ChatChunks, CompletionChunks
+from sluice_gateway.form import PLAIN
 from sluice_gateway.output import Event, Finished, TextDelta
 from sluice_gateway.output.spec import OutputSpec
 from sluice_gateway.schema import CompletionRequest
@@ -25,7 +26,7 @@ HEAD: tuple[Any, ...] = ("chatcmpl-1", 1700000000, "demo", "fp")
 
 def events_of(ids: list[int]) -> list[Event]:
     request = CompletionRequest(model="demo", prompt="x", stop=["e", "th"], return_token_ids=True)
-    machine = OutputSpec(request, model()).machine()
+    machine = OutputSpec(request, model(), PLAIN).machine()
     events = [event for one in ids for event in machine.feed([one], [(-1.0, [(one, -1.0)])])]
     return [*events, *machine.close("length")]
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sluice_gateway.form import PLAIN
 from sluice_gateway.output import Event, Finished, TextDelta, TokenLogprob
 from sluice_gateway.output.machine import OutputMachine
 from sluice_gateway.output.spec import OutputSpec
@@ -21,7 +22,7 @@ IDS = st.lists(st.integers(0, SIZE - 1), max_size=30)
 
 def machine(**fields: Any) -> OutputMachine:
     request = CompletionRequest(model="demo", prompt="x", **fields)
-    return OutputSpec(request, model()).machine()
+    return OutputSpec(request, model(), PLAIN).machine()
 
 
 def ids_of(text: str) -> list[int]:

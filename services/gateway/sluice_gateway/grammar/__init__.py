@@ -2,6 +2,13 @@
 
 from sluice_gateway.grammar.lark import mark_tokens
 from sluice_gateway.grammar.structured import Constraint, structured_output
-from sluice_gateway.grammar.tool_calls import OfferedTool, tool_grammar
+from sluice_gateway.grammar.tool_calls import OfferedTool, tells_calls_apart, tool_grammar
 
-__all__ = ["Constraint", "OfferedTool", "mark_tokens", "structured_output", "tool_grammar"]
+__all__ = [
+    "Constraint",
+    "OfferedTool",
+    "mark_tokens",
+    "structured_output",
+    "tells_calls_apart",
+    "tool_grammar",
+]

@@ -54,7 +54,7 @@ def structured_output(
     first = thinking.before(grammar, style, opening)
     if style is not None and style.read is not None:
         first += " " + thinking.harmony_final(grammar, json=constraint.kind == "json")
-    value, rest = _embedded(grammar, constraint)
+    value, rest = embedded(grammar, constraint)
     return pb.StructuredOutput(grammar=grammar.source(f"{first} {value}") + rest)
 
 
@@ -68,8 +68,8 @@ def _plain(constraint: Constraint) -> pb.StructuredOutput:
     return pb.StructuredOutput(grammar=constraint.value)
 
 
-def _embedded(grammar: Grammar, constraint: Constraint) -> tuple[str, str]:
-    """An expression, and rules that it needs besides those of ``grammar``."""
+def embedded(grammar: Grammar, constraint: Constraint) -> tuple[str, str]:
+    """The constraint as an expression, and rules that it needs besides ``grammar``'s own."""
     if constraint.kind == "json":
         return grammar.json(constraint.value, lenient=constraint.lenient), ""
     if constraint.kind == "regex":

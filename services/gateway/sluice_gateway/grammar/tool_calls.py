@@ -8,6 +8,7 @@ from typing import Any
 
 from sluice_gateway.grammar import thinking
 from sluice_gateway.grammar.lark import Grammar, expression, quoted
+from sluice_gateway.grammar.structured import Constraint, embedded
 from sluice_gateway.grammar.xml_arguments import xml_arguments
 from sluice_gateway.output.formats import deepseek, qwen_xml, tagged
 from sluice_gateway.output.formats import harmony as gpt_oss
@@ -63,12 +64,15 @@ def tool_grammar(
     opening: Opening = Opening.OPEN,
     required: bool = True,
     parallel: bool = True,
+    otherwise: Constraint | None = None,
 ) -> str:
     """The grammar of an answer that may call these tools.
 
     ``tokens``: see lark.mark_tokens. ``required``: the answer is calls and nothing else but
     reasoning; otherwise it may be text, and calls, if there are some, are valid. ``parallel``:
-    there may be more than one call. Raises ValueError if the model has no format for calls.
+    there may be more than one call. ``otherwise``: what the text must be of an answer that calls
+    none; if calls are required it says nothing. Raises ValueError if the model has no format for
+    calls.
     """
     if formats.tools is None or not tools:
         raise ValueError("there are no tools, or no format to call them")
@@ -76,11 +80,30 @@ def tool_grammar(
     style = _STYLES[formats.tools.name]
     calls = _calls(grammar, style, tools, several=parallel and formats.tools.parallel)
     if formats.tools.name == "harmony":
-        return grammar.source(_harmony(grammar, calls, required=required))
+        said, rest = _text(grammar, otherwise)
+        json = otherwise is not None and otherwise.kind == "json"
+        final = f"{thinking.harmony_final(grammar, json=json)} {said}"
+        return grammar.source(_harmony(grammar, calls, None if required else final)) + rest
     if required:
         first = thinking.before(grammar, formats.reasoning, opening)
         return grammar.source(f"{first} {_trigger(grammar, style)} {calls}")
-    return grammar.source(_optional(grammar, style, calls, formats, opening))
+    if otherwise is None:
+        return grammar.source(_optional(grammar, style, calls, formats, opening))
+    said, rest = _text(grammar, otherwise)
+    first = thinking.before(grammar, formats.reasoning, opening)
+    answer = grammar.rule(f"{said} | {_trigger(grammar, style)} {calls}")
+    return grammar.source(f"{first} {answer}") + rest
+
+
+def tells_calls_apart(formats: Formats) -> bool:
+    """Whether calls begin with a mark, so that ``otherwise`` may be JSON as well."""
+    name = formats.tools.name if formats.tools else ""
+    return name == "harmony" or (name in _STYLES and _STYLES[name].trigger != "")
+
+
+def _text(grammar: Grammar, constraint: Constraint | None) -> tuple[str, str]:
+    """See ``embedded``; any text, or none, if nothing is asked for."""
+    return embedded(grammar, constraint) if constraint else (f"{grammar.text()}?", "")
 
 
 def _trigger(grammar: Grammar, style: _Style) -> str:
@@ -125,12 +148,12 @@ def _optional(
 _NO_JSON = r"/\s*[^\s{\[](?s:.*)/"
 
 
-def _harmony(grammar: Grammar, calls: str, *, required: bool) -> str:
+def _harmony(grammar: Grammar, calls: str, final: str | None) -> str:
+    """``final``: the message that may be there instead of calls, if one may."""
     analysis = thinking.harmony_analysis(grammar)
     call = f"{thinking.harmony_preamble(grammar)} {calls}"
-    if required:
+    if final is None:
         return f"{analysis} {call}"
-    final = f"{thinking.harmony_final(grammar)} {grammar.text()}?"
     return f"{analysis} ({final} | {call})"
 
 

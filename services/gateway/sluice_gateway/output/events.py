@@ -1,4 +1,4 @@
-"""What an output machine says: text, and the end."""
+"""What an output machine says: text, reasoning, calls, and the end."""
 
 from __future__ import annotations
 
@@ -26,6 +26,33 @@ class TextDelta:
 
 
 @dataclass(slots=True)
+class ReasoningDelta:
+    """Text that the model thinks. ``token_ids``: see TextDelta; so in all of these."""
+
+    text: str
+    token_ids: Sequence[int] = ()
+
+
+@dataclass(slots=True)
+class ToolCallStart:
+    """A call begins. ``index`` counts the calls of a choice from 0."""
+
+    index: int
+    id: str
+    name: str
+    token_ids: Sequence[int] = ()
+
+
+@dataclass(slots=True)
+class ToolArguments:
+    """More of the JSON of a call's arguments."""
+
+    index: int
+    text: str
+    token_ids: Sequence[int] = ()
+
+
+@dataclass(slots=True)
 class Finished:
     """The last event of a choice.
 
@@ -36,4 +63,7 @@ class Finished:
     by_stop_string: bool = False
 
 
-Event = TextDelta | Finished
+#: All that is told before the end.
+Delta = TextDelta | ReasoningDelta | ToolCallStart | ToolArguments
+
+Event = Delta | Finished

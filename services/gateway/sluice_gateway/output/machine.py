@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TypedDict
 
 from sluice_gateway.output.detokenizer import Detokenizer
 from sluice_gateway.output.events import Event, Finished, FinishReason, TextDelta
 from sluice_gateway.output.logprobs import TokenBytes, TokenLogprob, TokenScore, entry
 from sluice_gateway.output.stop import StopFilter
+
+
+class Options(TypedDict, total=False):
+    """What a machine may be told besides (see OutputMachine)."""
+
+    stop_ids: frozenset[int]
+    hidden_ids: frozenset[int] | None
+    stops: StopFilter | None
+    min_tokens: int
+    token_ids: bool
 
 
 class OutputMachine:
@@ -29,6 +40,7 @@ class OutputMachine:
         "_hidden_ids",
         "_min_tokens",
         "_names",
+        "_notes_all",
         "_plain",
         "_queue",
         "_received",
@@ -37,6 +49,7 @@ class OutputMachine:
         "_stops",
         "_token_ids",
         "completion_tokens",
+        "reasoning_tokens",
     )
 
     def __init__(
@@ -63,6 +76,7 @@ class OutputMachine:
         self._stops = stops
         self._min_tokens = min_tokens
         self._token_ids = token_ids
+        self._notes_all = token_ids  # where each token's text begins
         self._plain = stops is None and not token_ids
         self._queue: deque[tuple[int, int, TokenLogprob | None]] = deque()
         self._received = 0  # characters detokenized
@@ -70,6 +84,7 @@ class OutputMachine:
         self._stopped = False  # a stop token has come
         self._finished = False
         self.completion_tokens = 0
+        self.reasoning_tokens = 0
 
     @property
     def finished(self) -> bool:
@@ -139,7 +154,7 @@ class OutputMachine:
         self.completion_tokens += 1
         if found is not None:
             found.offset = self._received
-        if self._token_ids or found is not None:
+        if self._notes_all or found is not None:
             self._queue.append((self._received, token_id, found))
         if token_id in self._stop_ids:
             self._stopped = True
@@ -158,8 +173,10 @@ class OutputMachine:
 
     def _end(self, shown: list[str], reason: FinishReason, by_stop_string: bool) -> list[Event]:
         self._finished = True
+        return self._last("".join(shown), reason, by_stop_string)
+
+    def _last(self, text: str, reason: FinishReason, by_stop_string: bool) -> list[Event]:
         events: list[Event] = []
-        text = "".join(shown)
         self._emitted += len(text)
         if text or self._queue:
             events.append(self._delta(text, list(self._queue)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from sluice_gateway.form import AnswerForm
 from sluice_gateway.model import ServedModel
-from sluice_gateway.output.machine import OutputMachine
+from sluice_gateway.output.answering import AnsweringMachine
+from sluice_gateway.output.formats import AnswerMachine
+from sluice_gateway.output.machine import Options, OutputMachine
 from sluice_gateway.output.stop import StopFilter, StopStrings
 from sluice_gateway.schema.sampling import SamplingRequest
 
@@ -12,6 +15,7 @@ class OutputSpec:
     """What all choices of a request have in common: made once, then ``machine()`` per choice."""
 
     __slots__ = (
+        "form",
         "hidden_ids",
         "include_stop",
         "min_tokens",
@@ -22,8 +26,9 @@ class OutputSpec:
         "token_ids",
     )
 
-    def __init__(self, request: SamplingRequest, model: ServedModel) -> None:
+    def __init__(self, request: SamplingRequest, model: ServedModel, form: AnswerForm) -> None:
         self.model = model
+        self.form = form
         self.include_stop = bool(request.include_stop_str_in_output)
         asked = frozenset(request.stop_token_ids or ())
         self.stop_ids = asked if request.ignore_eos else asked | model.eos_token_ids
@@ -35,13 +40,22 @@ class OutputSpec:
 
     def machine(self) -> OutputMachine:
         """A machine for one choice."""
-        tokenizer = self.model.tokenizer
-        return OutputMachine(
-            tokenizer.detokenizer(skip_special_tokens=self.skip_special),
-            tokenizer,
-            stop_ids=self.stop_ids,
-            hidden_ids=self.hidden_ids,
-            stops=StopFilter(self.stops, include=self.include_stop) if self.stops else None,
-            min_tokens=self.min_tokens,
-            token_ids=self.token_ids,
+        model, form = self.model, self.form
+        shown = frozenset[int]() if form.formats is None else model.mark_ids
+        detokenizer = model.tokenizer.detokenizer(
+            skip_special_tokens=self.skip_special, shown=shown
+        )
+        stops = StopFilter(self.stops, include=self.include_stop) if self.stops else None
+        options: Options = {
+            "stop_ids": self.stop_ids,
+            "hidden_ids": self.hidden_ids,
+            "stops": stops,
+            "min_tokens": self.min_tokens,
+            "token_ids": self.token_ids,
+        }
+        if form.formats is None:
+            return OutputMachine(detokenizer, model.tokenizer, **options)
+        answer = AnswerMachine(form.formats, tools=form.tools, opening=form.opening)
+        return AnsweringMachine(
+            detokenizer, model.tokenizer, answer, names_tool=form.names_tool, **options
         )

@@ -40,14 +40,14 @@ def _status(gateway: Gateway, *, ready: bool) -> str:
 
 
 def _model(gateway: Gateway, name: str) -> dict[str, Any]:
-    workers = [worker for worker in gateway.router.connections if worker.model_name == name]
+    workers = gateway.router.workers_of(name)
     ready = [worker for worker in workers if worker.ready]
     return {
         "id": name,
         **model_state(gateway.router, name),
         "workers_ready": len(ready),
         "workers": len(workers),
-        "max_model_len": ready[0].model.max_model_len if ready and ready[0].model else None,
+        "max_model_len": ready[0].models[name].max_model_len if ready else None,
     }
 
 
@@ -61,6 +61,7 @@ def _worker(worker: WorkerConnection) -> dict[str, Any]:
         "loading": loading.as_json() if loading.on_its_way else None,
         "version": worker.session.software_version if worker.session else None,
         "model": worker.model_name,
+        "adapters": sorted(worker.offers.keys() - {worker.model_name}),
         "rows_running": status.rows_running if status else None,
         "rows_waiting": status.rows_waiting if status else None,
         "batch_max": status.batch_max if status else None,

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from sluice_gateway.gateway import gateway_of
-from sluice_gateway.model import ServedModel
 from sluice_gateway.routing import Router
 
 router = APIRouter()
@@ -27,13 +26,18 @@ def model_state(models: Router, name: str) -> dict[str, Any]:
     }
 
 
-def _model_object(models: Router, name: str, model: ServedModel | None) -> dict[str, Any]:
+def _model_object(models: Router, name: str) -> dict[str, Any]:
+    model = models.ready_model(name)
+    parent = models.parent_of(name) or None
     return {
         "id": name,
         "object": "model",
         "created": model.info.created if model else 0,  # clients expect a number
         "owned_by": "sluice",
         "max_model_len": model.max_model_len if model else None,
+        # As vLLM has them, but that there the root is a path.
+        "root": parent or name,
+        "parent": parent,
         **model_state(models, name),
     }
 
@@ -42,8 +46,7 @@ def _model_object(models: Router, name: str, model: ServedModel | None) -> dict[
 async def list_models(request: Request) -> JSONResponse:
     """All models: those that are ready, on their way, away or failed."""
     models = gateway_of(request).router
-    ready = {model.name: model for model in models.ready_models()}
-    data = [_model_object(models, name, ready.get(name)) for name in models.model_names()]
+    data = [_model_object(models, name) for name in models.model_names()]
     return JSONResponse({"object": "list", "data": data})
 
 
@@ -53,5 +56,4 @@ async def get_model(request: Request, name: str) -> JSONResponse:
     models = gateway_of(request).router
     if name not in models.model_names():
         raise models.why_not(name)
-    ready = {model.name: model for model in models.ready_models()}
-    return JSONResponse(_model_object(models, name, ready.get(name)))
+    return JSONResponse(_model_object(models, name))

@@ -11,7 +11,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sluice_gateway.schema.messages import Message
 from sluice_gateway.schema.sampling import INT32_MAX, SamplingRequest
-from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, Strict, refuse
+from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, refuse
+from sluice_gateway.schema.structured import ReasoningFields, StructuredFields
+from sluice_gateway.schema.tools import ToolFields
 
 MESSAGES_MAX = 4096
 TOP_LOGPROBS_MAX = 20
@@ -40,7 +42,7 @@ def _scalars(value: Any) -> Any:
     return value
 
 
-class Conversation(Strict):
+class Conversation(ToolFields, ReasoningFields):
     """What a chat template makes a prompt of.
 
     ``chat_template_kwargs`` are variables for the template; which names are allowed is for the
@@ -79,12 +81,11 @@ CONVERSATION_UNSUPPORTED: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "documents": ([],),
         "media_io_kwargs": (),
         "mm_processor_kwargs": (),
-        "tools": ([],),
     }
 )
 
 
-class ChatRequest(SamplingRequest, Conversation):
+class ChatRequest(SamplingRequest, Conversation, StructuredFields):
     """A validated request for chat completions."""
 
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
@@ -99,13 +100,10 @@ class ChatRequest(SamplingRequest, Conversation):
             "include_reasoning": (True,),
             "modalities": (["text"],),
             "moderation": (),
-            "parallel_tool_calls": (),
             "prediction": (),
             "prompt_cache_options": (),
             "prompt_cache_retention": (),
-            "reasoning_effort": (),
             "store": (False,),
-            "tool_choice": ("none", "auto"),
             "verbosity": (),
             "web_search_options": (),
         }

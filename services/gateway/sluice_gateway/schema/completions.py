@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from sluice_gateway.schema.sampling import CHOICES_MAX, SamplingRequest, TokenId
 from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, UNSUPPORTED, refuse
+from sluice_gateway.schema.structured import StructuredFields
 
 DEFAULT_MAX_TOKENS = 16
 LOGPROBS_MAX = 5
@@ -42,7 +43,7 @@ PromptField = Annotated[
 ]
 
 
-class CompletionRequest(SamplingRequest):
+class CompletionRequest(SamplingRequest, StructuredFields):
     """A validated request for completions."""
 
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType(

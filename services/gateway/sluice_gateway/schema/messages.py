@@ -51,6 +51,8 @@ class Function(Strict):
 
     name: Name
     arguments: str = ""
+    # OpenAI's client puts it there when it puts a stream together, and people send it back.
+    parsed_arguments: Any = None
 
 
 class ToolCall(Strict):
@@ -59,6 +61,8 @@ class ToolCall(Strict):
     id: Annotated[str, Field(max_length=256)]
     type: Literal["function"] = "function"
     function: Function
+    # As ``parsed_arguments``: the order of the list is what counts.
+    index: int | None = None
 
 
 Part = Annotated[TextPart, BeforeValidator(_is_text)]
@@ -95,6 +99,15 @@ class Message(Strict):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    parsed: Any = None  # as ``parsed_arguments``: ``content`` again
+
+    @property
+    def text(self) -> str:
+        """The content as one string; "" if there is none."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        # With nothing between them, as a template that loops over parts puts them.
+        return "".join(part.text for part in self.content)
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Message:
