@@ -177,6 +177,10 @@ def test_a_structured_output_is_kept(
         StructuredOutput(Constraint.REGEX, "(["),
         StructuredOutput(Constraint.GRAMMAR, "start: nowhere"),
         StructuredOutput(Constraint.GRAMMAR, "x:"),
+        # Those below compile in vLLM, and its core would end their rows with nothing said.
+        StructuredOutput(Constraint.GRAMMAR, "start: start"),
+        StructuredOutput(Constraint.GRAMMAR, 'start: "a" <|nope|>'),
+        StructuredOutput(Constraint.JSON_SCHEMA, '{"$ref": "#"}'),
     ],
 )
 def test_a_structured_output_that_cannot_be_is_refused(

@@ -165,7 +165,7 @@ def test_a_killed_core_ends_streams_within_two_seconds_and_the_worker_fails() ->
         assert lines[-1] == "data: [DONE]"
         error = json.loads(lines[-2].removeprefix("data: "))["error"]
         assert "engine" in error["message"]
-        assert error["code"]
+        assert error["code"] == "worker_lost"
         assert vllm.process.wait(15) == 1
         wait_gone(started, 15)
 

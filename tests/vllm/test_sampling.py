@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 
 from sluice.worker.v1 import worker_pb2 as pb
-from sluice_worker.engines.base import Constraint, RowKey, RowSpec, SamplingParams, StructuredOutput
-from sluice_worker.engines.vllm.sampling import FIELDS, vllm_sampling_params
+from sluice_worker.engines.base import RowKey, RowSpec, SamplingParams
+from sluice_worker.engines.vllm.sampling import (
+    FIELDS,
+    GRAMMAR_BACKEND,
+    structured_outputs,
+    vllm_sampling_params,
+)
 from vllm import SamplingParams as VllmSamplingParams
 
 #: Decides about the seed that is sent, and is no field of vLLM's.
@@ -61,13 +66,7 @@ def test_what_is_not_asked_for_is_not_sent() -> None:
     assert theirs.logprobs is None
 
 
-def test_structured_outputs_go_to_vllms_own() -> None:
-    def made(constraint: Constraint, source: str) -> object:
-        output = StructuredOutput(constraint, source)
-        ours = SamplingParams(max_tokens=1, structured_output=output)
-        return vllm_sampling_params(ours, RowSpec(RowKey(1, 1), 5)).structured_outputs
-
-    assert made(Constraint.JSON_SCHEMA, "{}").json == "{}"  # type: ignore[attr-defined]
-    assert made(Constraint.REGEX, "a+").regex == "a+"  # type: ignore[attr-defined]
-    assert made(Constraint.CHOICES, '["a","b"]').choice == ["a", "b"]  # type: ignore[attr-defined]
-    assert "start:" in made(Constraint.GRAMMAR, 'start: "a"').grammar  # type: ignore[attr-defined]
+def test_a_grammar_goes_to_the_backend_that_is_configured() -> None:
+    output = structured_outputs('start: "a"')
+    assert output.grammar == 'start: "a"'
+    assert output._backend == GRAMMAR_BACKEND

@@ -37,4 +37,7 @@ def failure_of(finish: pb.RowFinish) -> ApiError | None:
     """The error that ended a row, if one did."""
     if finish.reason in (pb.FINISH_REASON_STOP, pb.FINISH_REASON_LENGTH):
         return None
+    if finish.error.code == pb.ERROR_CODE_UNAVAILABLE:
+        # It was taken, so it is not that the worker was not ready: its engine died under the row.
+        return Unavailable(finish.error.message, code="worker_lost", headers={"Retry-After": "1"})
     return error_for_client(finish.error)

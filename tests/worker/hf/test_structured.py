@@ -26,8 +26,8 @@ from sluice_worker.engines.base import (
 )
 from sluice_worker.engines.hf import HfOptions, load, mask_workers
 from sluice_worker.engines.hf.engine import HfEngine
-from sluice_worker.engines.hf.grammars import SOURCE_LENGTH, Grammars
 from sluice_worker.engines.hf.mask_workers import GivenUp, MaskWorkers
+from sluice_worker.grammars.store import SOURCE_LENGTH, Grammars
 from tokenizers import Tokenizer
 
 from tests.worker.hf import models, schemas
@@ -528,10 +528,10 @@ def test_what_a_grammars_rows_share_is_renewed_when_it_is_worn(
 ) -> None:
     """Lexer states are shared and limited, so they would run out for those that come later."""
     from llguidance import LLParserLimits
-    from sluice_worker.engines.hf import grammar_compiler
+    from sluice_worker.grammars import compiler
 
     limits = LLParserLimits(max_lexer_states=150, verbose_errors=False)
-    monkeypatch.setattr(grammar_compiler, "_LIMITS", limits)
+    monkeypatch.setattr(compiler, "_LIMITS", limits)
     output = regex("([a-z]{3,9}|[0-9]{4,9}|[A-Z]{2,30}){3}")
     stepper = Stepper(engine)
     for row in range(40):

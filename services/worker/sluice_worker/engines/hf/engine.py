@@ -24,12 +24,12 @@ from sluice_worker.engines.base import (
 )
 from sluice_worker.engines.hf.admission import check_request
 from sluice_worker.engines.hf.batch import Runner
-from sluice_worker.engines.hf.grammars import Grammar, Grammars
 from sluice_worker.engines.hf.loop import StepLoop
 from sluice_worker.engines.hf.mask_workers import MaskWorkers
 from sluice_worker.engines.hf.row import Row, make_row
 from sluice_worker.engines.hf.row_grammar import RowGrammar
 from sluice_worker.engines.hf.scheduler import Scheduler
+from sluice_worker.grammars.store import Grammar, Grammars
 
 log = logging.getLogger(__name__)
 

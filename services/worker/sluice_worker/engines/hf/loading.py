@@ -13,13 +13,13 @@ from sluice_worker.engines.hf.batch import TILE, Runner, Span
 from sluice_worker.engines.hf.checkpoint import Checkpoint
 from sluice_worker.engines.hf.engine import HfEngine
 from sluice_worker.engines.hf.fingerprint import fingerprint
-from sluice_worker.engines.hf.grammars import Grammars
 from sluice_worker.engines.hf.kv_cache import KvBudget, KvShape
 from sluice_worker.engines.hf.linear import Fp16RangeError, kernel_for
 from sluice_worker.engines.hf.machine import core_count, free_memory, trim_memory
 from sluice_worker.engines.hf.options import HfOptions, LoadProgress, ModelLoadError
 from sluice_worker.engines.hf.paths import Path, find_path
 from sluice_worker.engines.hf.scheduler import Scheduler
+from sluice_worker.grammars.store import Grammars
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         _warm(runner, options, max_len)
     tile = min(TILE, options.prefill_chunk)
     eos_ids = _eos_ids(options, config, runner.vocab_size)
-    grammars = _grammars(options, runner.vocab_size, eos_ids)
+    grammars = Grammars.of_model(options.model_dir, runner.vocab_size, eos_ids)
     model = ModelInfo(
         fingerprint=fingerprint(config, checkpoint, kernel, runner.name, tile),
         max_model_len=max_len,
@@ -186,19 +186,6 @@ def _warm(runner: Runner, options: HfOptions, max_len: int) -> None:
 def _release(runner: Runner, slots: int) -> None:
     for slot in range(slots):
         runner.release(slot)
-
-
-def _grammars(options: HfOptions, width: int, eos_ids: tuple[int, ...]) -> Grammars | None:
-    """What compiles structured outputs, or None: without a tokenizer or an end there are none."""
-    path = options.model_dir / "tokenizer.json"
-    if not path.is_file() or not eos_ids:
-        log.info("no structured output: the model has no tokenizer.json or no end of sequence")
-        return None
-    try:
-        return Grammars(path, width, eos_ids)
-    except (ValueError, OSError) as error:
-        log.warning("no structured output: llguidance cannot read the tokenizer: %s", error)
-        return None
 
 
 def _eos_ids(options: HfOptions, config: Any, vocab_size: int) -> tuple[int, ...]:

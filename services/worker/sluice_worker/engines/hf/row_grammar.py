@@ -10,9 +10,9 @@ import torch
 from llguidance import LLMatcher
 
 from sluice_worker.engines.base import ErrorCode, RequestError
-from sluice_worker.engines.hf.grammar_compiler import failure
-from sluice_worker.engines.hf.grammars import FIELD, Grammar
 from sluice_worker.engines.hf.mask_workers import GivenUp, Job, MaskWorkers
+from sluice_worker.grammars.compiler import failure
+from sluice_worker.grammars.store import FIELD, Grammar
 
 log = logging.getLogger(__name__)
 

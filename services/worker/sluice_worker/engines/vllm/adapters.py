@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 
 from sluice_worker.weights.errors import ModelNotUsable
 
@@ -23,10 +24,13 @@ def lora_arguments(adapters: Mapping[str, Path]) -> dict[str, Any]:
     room = next((rank for rank in _RANKS if rank >= largest), None)
     if room is None:
         raise ModelNotUsable(f"LORA_MODULES: a rank of {largest} is more than vLLM can serve")
+    # On CPU, vLLM 0.32 gives a row without an adapter, beside rows that have one, the adapter in
+    # the last slot. One slot more than adapters stays empty, and an empty one changes nothing.
+    slots = len(adapters) + current_platform.is_cpu()
     return {
         "enable_lora": True,
-        "max_loras": len(adapters),
-        "max_cpu_loras": len(adapters),
+        "max_loras": slots,
+        "max_cpu_loras": slots,
         "max_lora_rank": room,
     }
 

@@ -17,6 +17,7 @@ from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sluice_worker.engines.vllm.adapters import lora_arguments
+from sluice_worker.engines.vllm.sampling import GRAMMAR_BACKEND
 from sluice_worker.engines.vllm.told import one_line
 from sluice_worker.settings import Settings
 from sluice_worker.weights.errors import ModelNotUsable
@@ -68,7 +69,7 @@ def _own(settings: Settings, model_dir: Path) -> dict[str, Any]:
         # The gateway merges the model's own sampling defaults, for every engine.
         "generation_config": "vllm",
         # One dialect of grammars in all engines: the hf engine has llguidance too.
-        "structured_outputs_config": StructuredOutputsConfig(backend="guidance"),
+        "structured_outputs_config": StructuredOutputsConfig(backend=GRAMMAR_BACKEND),
         # Of the model's own logits, before temperature and penalties, as the contract has them.
         "logprobs_mode": "raw_logprobs",
         "enable_log_requests": False,

@@ -29,19 +29,16 @@ from sluice_worker.engines.base import (
     RowKey,
     RowOutput,
     RowSpec,
-    SamplingParams,
     StepOutput,
     StructuredOutput,
 )
 from sluice_worker.engines.vllm.outputs import row_output
-from sluice_worker.engines.vllm.sampling import vllm_sampling_params
+from sluice_worker.engines.vllm.sampling import structured_outputs, vllm_sampling_params
 from sluice_worker.engines.vllm.stats import vllm_metrics
 from sluice_worker.engines.vllm.told import one_line
+from sluice_worker.grammars.store import Grammars
 
 log = logging.getLogger(__name__)
-
-#: As the configuration says (arguments.py).
-_GRAMMAR_BACKEND = "guidance"
 
 #: Rows that are still there when the engine is closed are nobody's.
 _SHUTDOWN_SECONDS = 1.0
@@ -101,6 +98,7 @@ class VllmEngine:
         thread: EngineThread,
         steps: StepSource,
         adapters: dict[str, LoRARequest],
+        grammars: Grammars | None,
         *,
         queue_max: int,
     ) -> None:
@@ -108,6 +106,7 @@ class VllmEngine:
         self._llm = llm
         self._thread = thread
         self._adapters = adapters
+        self._grammars = grammars
         self._tasks = thread.call(llm.get_supported_tasks())
         self._room = queue_max + model.batch_max
         self._emit: Emit | None = None
@@ -155,10 +154,17 @@ class VllmEngine:
     # What goes to vLLM
 
     def prepare(self, output: StructuredOutput) -> None:
-        """As ``Engine.prepare``. vLLM checks here what it compiles beside its steps."""
-        sampling = SamplingParams(max_tokens=1, structured_output=output)
-        params = vllm_sampling_params(sampling, RowSpec(RowKey(0, 0), 0))
-        self._checked("check", (0,), params, None)
+        """As ``Engine.prepare``.
+
+        vLLM's own check has no bounds, and what it lets pass may fail in its core without a word.
+        """
+        self._grammar(output)
+
+    def _grammar(self, output: StructuredOutput) -> str:
+        if self._grammars is None:
+            message = "This model's tokenizer allows no structured output."
+            raise RequestError(ErrorCode.INVALID_ARGUMENT, message, "structured_output")
+        return self._grammars.compiled(output).text
 
     def submit(self, request: GenerationRequest) -> None:
         """As ``Engine.submit``."""
@@ -166,7 +172,9 @@ class VllmEngine:
         with self._lock:
             self._check_room(keys, len(request.rows))
         adapter = self._adapters[request.adapter] if request.adapter else None
-        made = [self._made(request, spec, adapter) for spec in request.rows]
+        output = request.sampling.structured_output
+        grammar = self._grammar(output) if output else None
+        made = [self._made(request, spec, adapter, grammar) for spec in request.rows]
         if not self._rows:
             self._last_step = time.monotonic()  # the clock of an idle engine starts now
         for spec, core_request in zip(request.rows, made, strict=True):
@@ -190,20 +198,22 @@ class VllmEngine:
             raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
 
     def _made(
-        self, request: GenerationRequest, spec: RowSpec, adapter: LoRARequest | None
+        self,
+        request: GenerationRequest,
+        spec: RowSpec,
+        adapter: LoRARequest | None,
+        grammar: str | None,
     ) -> EngineCoreRequest:
         """A row as vLLM's core takes it. Raises RequestError.
 
-        Its structured output was checked by ``prepare``: to compile it again for every row would
-        hold up the service's thread.
+        vLLM is not asked to check the grammar: it would compile it anew for every row, and hold up
+        the service's thread.
         """
         params = vllm_sampling_params(request.sampling, spec)
-        output, params.structured_outputs = params.structured_outputs, None
         name = f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}"
         made = self._checked(name, (*request.prompt_ids, *spec.generated_ids), params, adapter)
-        if output is not None:
-            output._backend = _GRAMMAR_BACKEND  # noqa: SLF001 (as vLLM's own check leaves it)
-            made.sampling_params.structured_outputs = output
+        if grammar is not None:
+            made.sampling_params.structured_outputs = structured_outputs(grammar)
         self._llm.input_processor.assign_request_id(made)
         return made
 
@@ -224,8 +234,7 @@ class VllmEngine:
                 lora_request=adapter,
             )
         except (VLLMClientError, ValueError) as error:
-            field = "structured_output" if params.structured_outputs else ""
-            field = str(getattr(error, "parameter", None) or field)
+            field = str(getattr(error, "parameter", None) or "")
             raise RequestError(ErrorCode.INVALID_ARGUMENT, one_line(error), field) from error
 
     async def _add(self, row: _Row, core_request: EngineCoreRequest) -> None:
@@ -340,6 +349,8 @@ class VllmEngine:
         if self._closing:
             return
         self._closing = True
+        if self._grammars:
+            self._grammars.close()
         self._thread.call(self._shut_down())
         self._thread.stop()
         self._rows.clear()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sluice_worker.engines.vllm.engine import EngineThread, StepSource, VllmEngi
 from sluice_worker.engines.vllm.fingerprint import fingerprint
 from sluice_worker.engines.vllm.stats import step_logger
 from sluice_worker.engines.vllm.weights_progress import WeightsProgress
+from sluice_worker.grammars.store import Grammars
 from sluice_worker.progress import Meter
 from sluice_worker.settings import Settings
 from sluice_worker.weights.errors import ModelNotUsable
@@ -58,8 +60,12 @@ def load(
     except ModelNotUsable:
         thread.stop()
         raise
-    model = _describe(llm, settings, model_dir, adapters)
-    return VllmEngine(model, llm, thread, steps, requests, queue_max=settings.queue_max)
+    eos_ids = _eos_token_ids(llm)
+    grammars = Grammars.of_model(model_dir, llm.model_config.get_vocab_size(), eos_ids)
+    model = replace(
+        _describe(llm, settings, model_dir, adapters), structured_output=grammars is not None
+    )
+    return VllmEngine(model, llm, thread, steps, requests, grammars, queue_max=settings.queue_max)
 
 
 def _load_watched(
@@ -165,7 +171,6 @@ def _describe(
         vocab_size=config.get_vocab_size(),
         eos_token_ids=_eos_token_ids(llm),
         batch_max=settings.batch_max,
-        structured_output=llm.tokenizer is not None,
         adapters=tuple(AdapterInfo(name, named(path)) for name, path in adapters.items()),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,19 +11,17 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.sampling_params import SamplingParams as VllmSamplingParams
 
 from sluice_worker.engines.base import (
-    Constraint,
     ErrorCode,
     RequestError,
     RowSpec,
     SamplingParams,
-    StructuredOutput,
 )
 
 #: vLLM's seeds are signed.
 _SEED_MASK = (1 << 63) - 1
 
-#: Begins a grammar in Lark's notation.
-_LARK_MARK = "%llguidance"
+#: vLLM's backend for grammars: llguidance, as in the hf engine.
+GRAMMAR_BACKEND = "guidance"
 
 Convert = Callable[[Any, int], Any]
 
@@ -65,9 +62,8 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "allowed_token_ids": Field(
             "allowed_token_ids", lambda value, generated: list(value) or None
         ),
-        "structured_output": Field(
-            "structured_outputs", lambda value, generated: value and structured_outputs(value)
-        ),
+        # The engine puts the compiled grammar in its place.
+        "structured_output": Field("structured_outputs", lambda value, generated: None),
     }
 )
 
@@ -106,19 +102,8 @@ def _check_can_go_on(sampling: SamplingParams) -> None:
             )
 
 
-def structured_outputs(output: StructuredOutput) -> StructuredOutputsParams:
-    """A structured output as vLLM has it."""
-    match output.constraint:
-        case Constraint.JSON_SCHEMA:
-            return StructuredOutputsParams(json=output.source)
-        case Constraint.REGEX:
-            return StructuredOutputsParams(regex=output.source)
-        case Constraint.CHOICES:
-            return StructuredOutputsParams(choice=json.loads(output.source))
-        case Constraint.GRAMMAR:
-            return StructuredOutputsParams(grammar=_as_lark(output.source))
-
-
-def _as_lark(source: str) -> str:
-    """Tell llguidance the notation: it would guess, and take a broken grammar for another one."""
-    return source if source.lstrip().startswith(_LARK_MARK) else f"{_LARK_MARK} {{}}\n{source}"
+def structured_outputs(grammar: str) -> StructuredOutputsParams:
+    """A compiled grammar as vLLM's core takes it from vLLM's own check."""
+    output = StructuredOutputsParams(grammar=grammar)
+    output._backend = GRAMMAR_BACKEND  # noqa: SLF001 (where that check would put it)
+    return output

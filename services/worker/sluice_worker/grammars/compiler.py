@@ -2,7 +2,7 @@
 
 A compilation cannot be interrupted, and llguidance's own limits do not bound all of them:
 three hundred patterns that must all match keep it busy for minutes. So a grammar is tried in
-a process that may die of it (``grammar_trial.py``) before it is compiled in the worker's own.
+a process that may die of it (``trial.py``) before it is compiled in the worker's own.
 The program imports nothing of the worker, so that it starts at once.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from typing import Any
 from llguidance import LLMatcher, LLTokenizer, regex_to_lark
 
 from sluice_worker.engines.base import Constraint, ErrorCode, RequestError, StructuredOutput
-from sluice_worker.engines.hf.grammar_compiler import build_tokenizer, compile_grammar, failure
-from sluice_worker.engines.hf.grammar_trial import GrammarTrial, TrialFailed
+from sluice_worker.grammars.compiler import build_tokenizer, compile_grammar, failure
+from sluice_worker.grammars.trial import GrammarTrial, TrialFailed
+
+log = logging.getLogger(__name__)
 
 FIELD = "structured_output"
 SOURCE_LENGTH = 128 << 10
@@ -36,7 +39,8 @@ class Grammar:
     def __init__(self, tokenizer: LLTokenizer, text: str, size: int) -> None:
         self.tokenizer = tokenizer
         self.size = size + len(text)
-        self._text = text
+        #: As llguidance reads it, in Lark's notation.
+        self.text = text
         self._lock = threading.Lock()
         self._first = compile_grammar(tokenizer, text)
         error = failure(self._first)
@@ -50,7 +54,7 @@ class Grammar:
 
     def renewed(self) -> LLMatcher:
         """The same, after what was learnt so far is forgotten: it has a limit."""
-        fresh = compile_grammar(self.tokenizer, self._text)
+        fresh = compile_grammar(self.tokenizer, self.text)
         with self._lock:
             self._first = fresh
             return fresh.deep_copy()
@@ -86,6 +90,19 @@ class Grammars:
     def is_special(self, token: int) -> bool:
         """Whether a token is none of text."""
         return token >= self._tokenizer.vocab_size or self._tokenizer.is_special_token(token)
+
+    @classmethod
+    def of_model(cls, model_dir: Path, width: int, eos_ids: Sequence[int]) -> Grammars | None:
+        """For a model's tokenizer, or None: without a tokenizer or an end there are none."""
+        path = model_dir / "tokenizer.json"
+        if not path.is_file() or not eos_ids:
+            log.info("no structured output: the model has no tokenizer.json or no end of sequence")
+            return None
+        try:
+            return cls(path, width, eos_ids)
+        except (ValueError, OSError) as error:
+            log.warning("no structured output: llguidance cannot read the tokenizer: %s", error)
+            return None
 
     def close(self) -> None:
         """Compile no more."""

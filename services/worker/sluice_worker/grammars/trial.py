@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluice_worker.engines.hf import grammar_compiler
+from sluice_worker.grammars import compiler
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class GrammarTrial:
     """
 
     def __init__(self, tokenizer: Path, width: int, eos_ids: Sequence[int]) -> None:
-        program = str(Path(grammar_compiler.__file__))
+        program = str(Path(compiler.__file__))
         ids = map(str, eos_ids)
         self._command = [sys.executable, "-P", program, str(tokenizer), str(width), *ids]
         self._lock = threading.Lock()

@@ -1,0 +1,1 @@
+"""Structured outputs as grammars of llguidance: compiled within bounds, for every engine."""
