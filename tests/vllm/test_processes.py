@@ -154,8 +154,8 @@ def test_a_killed_core_ends_streams_within_two_seconds_and_the_worker_fails() ->
         reader = threading.Thread(target=read)
         reader.start()
         deadline = time.monotonic() + 20
-        while 'sluice_num_requests_running{model_name="sluice-demo"} 1.0' not in vllm.metrics():
-            assert time.monotonic() < deadline
+        while len(lines) < 6:
+            assert time.monotonic() < deadline, vllm.process.text()[-2000:]
             time.sleep(0.02)
         killed = time.monotonic()
         os.kill(core_of(vllm.process.pid), signal.SIGKILL)
@@ -194,32 +194,6 @@ def test_a_killed_worker_leaves_no_process() -> None:
         started = children(vllm.process.pid)
         vllm.process.signal(signal.SIGKILL)
         wait_gone(started, 20)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_whole_group_lets_rows_finish(number: int) -> None:
-    """As Ctrl-C in a terminal, or a supervisor, sends it."""
-    with (
-        worker("demo", **vllm_environment()) as vllm,
-        gateway(vllm.address, wait=False) as front,
-    ):
-        front.wait_ready(seconds=READY_SECONDS)
-        answers: list[httpx.Response] = []
-        body = chat("Say hello", max_tokens=1200, ignore_eos=True, temperature=0)
-        url = f"{front.url}/v1/chat/completions"
-        asking = threading.Thread(
-            target=lambda: answers.append(httpx.post(url, json=body, timeout=60))
-        )
-        asking.start()
-        deadline = time.monotonic() + 20
-        while 'sluice_num_requests_running{model_name="sluice-demo"} 1.0' not in vllm.metrics():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.killpg(vllm.process.pid, number)
-        asking.join(40)
-        assert answers[0].status_code == 200, answers[0].text
-        assert answers[0].json()["usage"]["completion_tokens"] == 1200
-        assert vllm.process.wait(30) == 0
 
 
 @pytest.mark.parametrize(

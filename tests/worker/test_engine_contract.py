@@ -104,6 +104,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
         num_threads=1,
         fake=FakeSettings(step_ms=2),
     )
+    others = set(threading.enumerate())
     report = Recorder()
     engine = find_engine(request.param).load_engine(settings, DEMO, report, {})
     assert report.states[-1] == pb.WORKER_STATE_WARMING
@@ -113,7 +114,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
     engine.close()
     engine.close()
     assert not started.failures
-    assert not [thread for thread in threading.enumerate() if "engine" in thread.name]
+    assert not [thread for thread in set(threading.enumerate()) - others if "engine" in thread.name]
 
 
 numbers = iter(range(1, 1_000_000))

@@ -436,7 +436,7 @@ def _resident() -> int:
 
 
 def test_compiled_grammars_are_kept_within_bounds(directory: Path, monkeypatch: Any) -> None:
-    from sluice_worker.engines.hf import grammars
+    from sluice_worker.grammars import store as grammars
 
     monkeypatch.setattr(grammars, "KEPT", 4)
     kept = Grammars(TOKENIZER, WIDTH, (EOS,))

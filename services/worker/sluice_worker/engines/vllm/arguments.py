@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,9 +26,6 @@ from sluice_worker.wire import MAX_LOGPROBS
 #: Between the machines that share a model.
 LEADER_PORT = 29501
 
-#: What the worker needs beyond DRAIN_SECONDS to end.
-_SPARE_SECONDS = 10
-
 
 def engine_config(
     settings: Settings, model_dir: Path, adapters: Mapping[str, Path], *, follower: bool = False
@@ -50,9 +46,6 @@ def _own(settings: Settings, model_dir: Path) -> dict[str, Any]:
         "runner": "generate",
         "skip_tokenizer_init": False,
         "data_parallel_size": 1,
-        # A core that is told to end, as when a signal goes to the whole process group, finishes its
-        # rows first, as the worker does.
-        "shutdown_timeout": math.ceil(settings.drain_seconds) + _SPARE_SECONDS,
         "served_model_name": served_name(settings),
         "trust_remote_code": settings.trust_remote_code,
         "dtype": settings.dtype,

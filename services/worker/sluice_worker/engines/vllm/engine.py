@@ -40,9 +40,6 @@ from sluice_worker.grammars.store import Grammars
 
 log = logging.getLogger(__name__)
 
-#: Rows that are still there when the engine is closed are nobody's.
-_SHUTDOWN_SECONDS = 1.0
-
 Emit = Callable[[StepOutput], None]
 Fail = Callable[[BaseException], None]
 
@@ -358,7 +355,7 @@ class VllmEngine:
     async def _shut_down(self) -> None:
         if self._emit:
             self._sender.cancel()
-        self._llm.shutdown(timeout=_SHUTDOWN_SECONDS)
+        self._llm.shutdown()
 
 
 class StepSource:

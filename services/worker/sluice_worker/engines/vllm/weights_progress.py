@@ -37,7 +37,7 @@ def register() -> None:
     worker = os.environ.get(WORKER_VARIABLE)
     if worker is None or int(worker) == os.getpid():
         return
-    end_with(int(worker))
+    _end_with_parent()
     from vllm.config.load import LoadConfig
     from vllm.model_executor import model_loader
 
@@ -50,18 +50,16 @@ def register() -> None:
     model_loader.logger.disabled = False
 
 
-def end_with(worker: int) -> None:
-    """End this process when the worker's is gone: killed, it cannot end its engine's itself."""
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: killed, a worker cannot end its engine's itself."""
+    parent = os.getppid()
 
     def watch() -> None:
-        while True:
+        while os.getppid() == parent:
             time.sleep(1.0)
-            try:
-                os.kill(worker, 0)
-            except ProcessLookupError:
-                os._exit(1)
+        os._exit(1)
 
-    name = "worker-watch"
+    name = "parent-watch"
     if all(thread.name != name for thread in threading.enumerate()):
         threading.Thread(target=watch, name=name, daemon=True).start()
 
