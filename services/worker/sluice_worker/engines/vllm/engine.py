@@ -34,7 +34,8 @@ from sluice_worker.engines.base import (
 )
 from sluice_worker.engines.vllm.outputs import row_output
 from sluice_worker.engines.vllm.sampling import structured_outputs, vllm_sampling_params
-from sluice_worker.engines.vllm.stats import vllm_metrics
+from sluice_worker.engines.vllm.stats import StepSource, vllm_metrics
+from sluice_worker.engines.vllm.thread import EngineThread
 from sluice_worker.engines.vllm.told import one_line
 from sluice_worker.grammars.store import Grammars
 
@@ -42,29 +43,6 @@ log = logging.getLogger(__name__)
 
 Emit = Callable[[StepOutput], None]
 Fail = Callable[[BaseException], None]
-
-
-class EngineThread:
-    """An event loop in a thread of its own, so that vLLM's work is not on the service's."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-
-    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run ``work`` there and wait for what it returns."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
-
-    def stop(self) -> None:
-        """End the loop and wait for its thread."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
 
 
 class _Row:
@@ -356,15 +334,3 @@ class VllmEngine:
         if self._emit:
             self._sender.cancel()
         self._llm.shutdown()
-
-
-class StepSource:
-    """Where vLLM tells of its steps; the engine listens once it is there."""
-
-    def __init__(self) -> None:
-        self.listener: Callable[[Any, Any], None] | None = None
-
-    def tell(self, scheduler_stats: Any, iteration_stats: Any) -> None:
-        """Pass on what a step came to."""
-        if self.listener:
-            self.listener(scheduler_stats, iteration_stats)

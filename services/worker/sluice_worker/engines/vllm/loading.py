@@ -22,9 +22,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from sluice_worker.engines.base import AdapterInfo, ModelInfo
 from sluice_worker.engines.vllm.adapters import lora_requests
 from sluice_worker.engines.vllm.arguments import engine_config
-from sluice_worker.engines.vllm.engine import EngineThread, StepSource, VllmEngine
+from sluice_worker.engines.vllm.engine import VllmEngine
 from sluice_worker.engines.vllm.fingerprint import fingerprint
-from sluice_worker.engines.vllm.stats import step_logger
+from sluice_worker.engines.vllm.stats import StepSource, step_logger
+from sluice_worker.engines.vllm.thread import EngineThread
 from sluice_worker.engines.vllm.weights_progress import WeightsProgress
 from sluice_worker.grammars.store import Grammars
 from sluice_worker.progress import Meter

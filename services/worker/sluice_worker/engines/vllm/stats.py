@@ -38,6 +38,18 @@ def step_logger(on_step: OnStep) -> StatLoggerFactory:
     return StepLogger
 
 
+class StepSource:
+    """Where vLLM tells of its steps; the engine listens once it is there."""
+
+    def __init__(self) -> None:
+        self.listener: Callable[[Any, Any], None] | None = None
+
+    def tell(self, scheduler_stats: Any, iteration_stats: Any) -> None:
+        """Pass on what a step came to."""
+        if self.listener:
+            self.listener(scheduler_stats, iteration_stats)
+
+
 def vllm_metrics() -> Iterable[Metric]:
     """The metrics ``vllm:*`` as they are; vLLM keeps them in the process's default registry."""
     return (metric for metric in REGISTRY.collect() if metric.name.startswith(_PREFIX))
