@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,28 +139,20 @@ def test_a_killed_core_ends_streams_within_two_seconds_and_the_worker_fails() ->
     ):
         front.wait_ready(seconds=READY_SECONDS)
         started = children(vllm.process.pid)
+        core = core_of(vllm.process.pid)
         lines: list[str] = []
-        ended: list[float] = []
-
-        def read() -> None:
-            body = chat("Say hello", max_tokens=1500, ignore_eos=True, stream=True)
-            with httpx.stream(
-                "POST", f"{front.url}/v1/chat/completions", json=body, timeout=60
-            ) as answer:
-                lines.extend(line for line in answer.iter_lines() if line)
-            ended.append(time.monotonic())
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        deadline = time.monotonic() + 20
-        while len(lines) < 6:
-            assert time.monotonic() < deadline, vllm.process.text()[-2000:]
-            time.sleep(0.02)
-        killed = time.monotonic()
-        os.kill(core_of(vllm.process.pid), signal.SIGKILL)
-        reader.join(10)
-        assert ended
-        assert ended[0] - killed < 2.0
+        killed = 0.0
+        body = chat("Say hello", max_tokens=1500, ignore_eos=True, stream=True)
+        # In one thread: a second one of this process may get no turn beside vLLM's, which spin.
+        with httpx.stream(
+            "POST", f"{front.url}/v1/chat/completions", json=body, timeout=60
+        ) as answer:
+            for line in filter(None, answer.iter_lines()):
+                lines.append(line)
+                if len(lines) == 6:
+                    killed = time.monotonic()
+                    os.kill(core, signal.SIGKILL)
+        assert time.monotonic() - killed < 2.0
         assert lines[-1] == "data: [DONE]"
         error = json.loads(lines[-2].removeprefix("data: "))["error"]
         assert "engine" in error["message"]
