@@ -38,10 +38,6 @@ def _same(value: Any, generated: int) -> Any:
     return value
 
 
-def _or_none(value: Any, generated: int) -> Any:
-    return value or None
-
-
 #: Every field of ``SamplingParams``; tests see that none is missing.
 FIELDS: Mapping[str, Field] = MappingProxyType(
     {
