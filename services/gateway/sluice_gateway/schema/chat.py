@@ -42,6 +42,25 @@ def _scalars(value: Any) -> Any:
     return value
 
 
+Variables = Annotated[
+    dict[str, Any],
+    BeforeValidator(_scalars),
+    Field(
+        json_schema_extra={
+            "maxProperties": VARIABLES_MAX,
+            "propertyNames": {"pattern": f"^{_NAME.pattern}$"},
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "string", "maxLength": VARIABLE_LENGTH_MAX},
+                    {"type": "number", "minimum": -INT32_MAX, "maximum": INT32_MAX},
+                    {"type": "boolean"},
+                ]
+            },
+        }
+    ),
+]
+
+
 class Conversation(ToolFields, ReasoningFields):
     """What a chat template makes a prompt of.
 
@@ -52,7 +71,7 @@ class Conversation(ToolFields, ReasoningFields):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MESSAGES_MAX, fail_fast=True)]
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
-    chat_template_kwargs: Annotated[dict[str, Any], BeforeValidator(_scalars)] | None = None
+    chat_template_kwargs: Variables | None = None
 
     @property
     def opens_answer(self) -> bool:

@@ -24,6 +24,13 @@ class TextPart(Strict):
     text: str
 
 
+class RefusalPart(Strict):
+    """A part of an assistant's content as OpenAI has it; it is read as text."""
+
+    type: Literal["refusal"] = "refusal"
+    refusal: str
+
+
 def _is_text(part: Any) -> Any:
     """Turn an assistant's refusal into text, and name what is no text."""
     if not isinstance(part, dict):
@@ -65,7 +72,7 @@ class ToolCall(Strict):
     index: int | None = None
 
 
-Part = Annotated[TextPart, BeforeValidator(_is_text)]
+Part = Annotated[TextPart, BeforeValidator(_is_text, json_schema_input_type=TextPart | RefusalPart)]
 Parts = Annotated[list[Part], Field(min_length=1, max_length=PARTS_MAX, fail_fast=True)]
 Content = Annotated[
     Annotated[str, Tag("<string>")] | Annotated[Parts, Tag("<parts>")],

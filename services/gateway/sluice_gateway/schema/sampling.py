@@ -68,11 +68,19 @@ def _no_priority(value: int) -> int:
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH_MAX)]
-StopList = Annotated[
-    list[StopString], Field(max_length=STOPS_MAX, fail_fast=True), BeforeValidator(_as_list)
-]
+Stops = Annotated[list[StopString], Field(max_length=STOPS_MAX, fail_fast=True)]
+StopList = Annotated[Stops, BeforeValidator(_as_list, json_schema_input_type=StopString | Stops)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-Bias = Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_by_token_id)]
+Bias = Annotated[
+    dict[int, Annotated[float, Field(ge=-100, le=100)]],
+    BeforeValidator(_by_token_id),
+    Field(
+        json_schema_extra={
+            "maxProperties": LOGIT_BIAS_MAX,
+            "propertyNames": {"pattern": f"^({_ID.pattern})$"},
+        }
+    ),
+]
 Label = Annotated[str, Field(max_length=1024)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
@@ -83,6 +91,7 @@ Metadata = Annotated[
 class StreamOptions(Strict):
     """What a stream tells besides its text."""
 
+    Field(json_schema_extra={"maxProperties": METADATA_MAX}),
     include_usage: bool = False
     continuous_usage_stats: bool = False
     # A hint: it asks for padding that hides the lengths of tokens from who watches the wire, or

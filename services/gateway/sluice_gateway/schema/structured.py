@@ -107,9 +107,10 @@ def _no_twins(value: list[str]) -> list[str]:
 class StructuredOutputs(_Aliased):
     """vLLM's form of the same: exactly one of the fields."""
 
-    json_: Annotated[JsonSchema, BeforeValidator(_parsed)] | None = Field(
-        default=None, alias="json"
-    )
+    json_: (
+        Annotated[JsonSchema, BeforeValidator(_parsed, json_schema_input_type=dict[str, Any] | str)]
+        | None
+    ) = Field(default=None, alias="json")
     regex: Annotated[str, Field(min_length=1, max_length=REGEX_MAX)] | None = None
     choice: (
         Annotated[

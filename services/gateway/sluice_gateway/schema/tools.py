@@ -33,7 +33,9 @@ def _is_name(value: str) -> str:
     return value
 
 
-FunctionName = Annotated[str, AfterValidator(_is_name)]
+FunctionName = Annotated[
+    str, AfterValidator(_is_name), Field(json_schema_extra={"pattern": NAME_PATTERN})
+]
 
 
 class FunctionTool(Strict):
