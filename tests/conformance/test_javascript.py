@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conformance.node import run
 from tests.processes import Gateway
 
 pytestmark = pytest.mark.xdist_group("demo-stack")
-HERE = Path(__file__).parent / "js"
 
 
 @pytest.fixture(scope="module")
 def result(front: Gateway) -> dict[str, Any]:
-    ended = subprocess.run(
-        ["node", "client.mjs"],
-        cwd=HERE,
-        env={**os.environ, "BASE_URL": f"{front.url}/v1", "MODEL": "sluice-demo"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
+    return run("client.mjs", front)
 
 
 def test_the_stream_equals_the_whole_answer(result: dict[str, Any]) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 from langchain_openai import ChatOpenAI
 
+from tests.conformance.langchain_client import chat_openai
 from tests.processes import Gateway
 
 pytestmark = pytest.mark.xdist_group("demo-stack")
 
 
 @pytest.fixture
-def chat(front: Gateway) -> ChatOpenAI:
-    return ChatOpenAI(
-        model="sluice-demo",
-        base_url=f"{front.url}/v1",
-        api_key="none",
-        temperature=0,
-        max_tokens=40,
-        max_retries=0,
-    )
+async def chat(front: Gateway) -> AsyncIterator[ChatOpenAI]:
+    async with chat_openai(front, max_tokens=40) as client:
+        yield client
 
 
 def test_invoke_and_stream_say_the_same(chat: ChatOpenAI) -> None:

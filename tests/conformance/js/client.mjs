@@ -1,10 +1,9 @@
-// Runs the official JavaScript client against the gateway at BASE_URL and prints what it got as
-// one JSON object, for tests/conformance/test_javascript.py to check.
-import OpenAI from "openai";
+// What the official JavaScript client makes of answers, streams, models and errors.
+// For tests/conformance/test_javascript.py.
+import { client, model, print } from "./gateway.mjs";
 
-const client = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "none", maxRetries: 0 });
 const messages = [{ role: "user", content: "Say hello" }];
-const common = { model: process.env.MODEL, messages, max_tokens: 24, temperature: 0 };
+const common = { model, messages, max_tokens: 24, temperature: 0 };
 
 async function streamed(extra = {}) {
   const stream = await client.chat.completions.create({
@@ -49,15 +48,15 @@ async function error(call) {
 
 const whole = await client.chat.completions.create(common);
 const completion = await client.completions.create({
-  model: process.env.MODEL,
+  model,
   prompt: "Say hello",
   max_tokens: 4,
   temperature: 0,
 });
 const models = [];
-for await (const model of client.models.list()) models.push(model.id);
+for await (const each of client.models.list()) models.push(each.id);
 
-const result = {
+await print({
   whole: whole.choices[0],
   usage: whole.usage,
   streamed: await streamed(),
@@ -67,5 +66,4 @@ const result = {
   models,
   unknownModel: await error(() => client.chat.completions.create({ ...common, model: "nobody" })),
   badField: await error(() => client.chat.completions.create({ ...common, temperature: 9 })),
-};
-console.log(JSON.stringify(result));
+});
