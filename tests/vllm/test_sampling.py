@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
 from sluice.worker.v1 import worker_pb2 as pb
-from sluice_worker.engines.base import RowKey, RowSpec, SamplingParams
+from sluice_worker.engines.base import RequestError, RowKey, RowSpec, SamplingParams
 from sluice_worker.engines.vllm.sampling import (
     FIELDS,
     GRAMMAR_BACKEND,
@@ -43,6 +44,7 @@ def test_every_value_arrives() -> None:
         logprobs=4,
         allowed_token_ids=(1, 2, 3),
         seeded=True,
+        bad_words=((5,), (6, 7)),
     )
     theirs = vllm_sampling_params(ours, RowSpec(RowKey(1, 1), (1 << 64) - 1, (4, 4, 4)))
     assert (theirs.max_tokens, theirs.min_tokens) == (17, 2)
@@ -53,8 +55,17 @@ def test_every_value_arrives() -> None:
     assert theirs.ignore_eos
     assert theirs.logprobs == 4
     assert theirs.allowed_token_ids == [1, 2, 3]
+    assert theirs.bad_words_token_ids == [[5], [6, 7]]
     assert theirs.seed == (1 << 63) - 1
     assert not theirs.detokenize
+
+
+def test_a_row_in_the_middle_of_a_bad_word_cannot_go_on() -> None:
+    ours = SamplingParams(max_tokens=9, bad_words=((5, 6, 7),))
+    vllm_sampling_params(ours, RowSpec(RowKey(1, 1), 1, (5, 6, 7)))
+    with pytest.raises(RequestError) as caught:
+        vllm_sampling_params(ours, RowSpec(RowKey(1, 1), 1, (5, 6)))
+    assert caught.value.field == "rows.generated_ids"
 
 
 def test_what_is_not_asked_for_is_not_sent() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from sluice_worker.engines.base import (
 from sluice_worker.lifecycle import State
 from sluice_worker.progress import Progress
 from sluice_worker.settings import FakeSettings, Settings
+from sluice_worker.wire import LATER_FIELDS
 
-from tests.engines import contract_engines, vllm_environment
+from tests.engines import contract_engines, engine_name, vllm_environment
 
 DEMO = Path(str(files("sluice_worker") / "demo_model"))
 PROMPT = (5, 6, 7, 8, 9, 10, 11)
@@ -198,6 +200,33 @@ def test_logprobs_come_with_each_token(running: Running) -> None:
         assert entry.top[0] == (token_id, entry.logprob)  # greedy: the most likely one
     (none,) = run(running, request(max_tokens=2, logprobs=0))
     assert all(entry.top == () for row in running.outputs(none) for entry in row.logprobs or ())
+
+
+def test_it_honours_all_of_the_contracts_later_fields(running: Running) -> None:
+    assert running.engine.model.request_fields == LATER_FIELDS
+
+
+def test_bad_words_are_not_generated(running: Running) -> None:
+    (plain,) = run(running, request(max_tokens=12))
+    ids = running.ids(plain)
+    place = next(at for at in range(2, 12) if ids[at] not in ids[:at])
+    alone, pair = (ids[place],), tuple(ids[place - 1 : place + 1])
+    (single,) = run(running, request(max_tokens=12, bad_words=(alone,)))
+    assert running.ids(single)[:place] == ids[:place]
+    assert ids[place] not in running.ids(single)
+    (both,) = run(running, request(max_tokens=12, bad_words=(pair, (ids[0], ids[0], ids[0], 5))))
+    found = running.ids(both)
+    assert found[:place] == ids[:place]
+    assert pair not in list(pairwise(found))
+
+
+@pytest.mark.skipif(engine_name() == "vllm", reason="vLLM refuses such a row: tests/vllm")
+def test_a_resumed_row_knows_the_bad_words_that_it_has_begun(running: Running) -> None:
+    (plain,) = run(running, request(max_tokens=8))
+    ids = running.ids(plain)
+    asked = request(max_tokens=8, generated=tuple(ids[:4]), bad_words=(tuple(ids[2:5]),))
+    (key,) = run(running, asked)
+    assert running.ids(key)[0] != ids[4]
 
 
 def test_an_aborted_row_says_nothing_more(running: Running) -> None:

@@ -29,6 +29,7 @@ MODEL = ModelInfo(
     batch_max=4,
     structured_output=True,
     adapters=(AdapterInfo("poet", "f-poet"),),
+    request_fields=wire.LATER_FIELDS,
 )
 
 
@@ -39,6 +40,11 @@ def sampling(**changes: object) -> pb.SamplingParams:
 
 def choices(*given: str) -> pb.StructuredOutput:
     return pb.StructuredOutput(choices=pb.Choices(choices=given))
+
+
+def words(*given: int) -> list[pb.TokenSequence]:
+    """One word for each, of so many tokens."""
+    return [pb.TokenSequence(ids=[1] * count) for count in given]
 
 
 def submit(**changes: object) -> pb.Submit:
@@ -65,6 +71,7 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
         allowed_token_ids=[1, 2],
         structured_output=pb.StructuredOutput(regex="a+"),
         seeded=True,
+        bad_words=[pb.TokenSequence(ids=[1, 2]), pb.TokenSequence(ids=[3])],
     )
     taken = wire.sampling_params(given, MODEL)
     names = {field.name for field in given.DESCRIPTOR.fields}
@@ -74,6 +81,8 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
         actual = getattr(taken, name)
         if name == "logit_bias":
             assert dict(actual) == dict(expected)
+        elif name == "bad_words":
+            assert actual == ((1, 2), (3,))
         elif isinstance(actual, tuple):
             assert actual == tuple(expected)
         elif name == "structured_output":
@@ -107,6 +116,10 @@ def test_absent_logprobs_are_none_and_zero_is_zero() -> None:
         ({"stop_token_ids": [100]}, "stop_token_ids"),
         ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids"),
         ({"allowed_token_ids": [100]}, "allowed_token_ids"),
+        ({"bad_words": words(1, 0)}, "bad_words"),
+        ({"bad_words": words(*[1] * 129)}, "bad_words"),
+        ({"bad_words": words(1000, 25)}, "bad_words"),
+        ({"bad_words": [pb.TokenSequence(ids=[1, 100])]}, "bad_words"),
         ({"structured_output": pb.StructuredOutput()}, "structured_output"),
         ({"structured_output": pb.StructuredOutput(regex="")}, "structured_output"),
         ({"structured_output": pb.StructuredOutput(grammar="é" * 32_769)}, "structured_output"),
@@ -180,6 +193,15 @@ def test_an_engine_without_structured_output_refuses_it() -> None:
         ErrorCode.INVALID_ARGUMENT,
         "structured_output",
     )
+
+
+@pytest.mark.parametrize("changes", [{"bad_words": words(1)}])
+def test_a_later_field_that_the_engine_does_not_honour_is_refused_by_name(
+    changes: dict[str, object],
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        wire.sampling_params(sampling(**changes), replace(MODEL, request_fields=frozenset()))
+    assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_ARGUMENT, *changes)
 
 
 def test_an_adapter_of_the_model_reaches_the_engine() -> None:

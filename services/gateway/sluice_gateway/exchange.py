@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
+from sluice_gateway.abilities import for_request
 from sluice_gateway.choice import Choice
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.errors import ApiError, InvalidRequest, Overloaded, Unavailable
@@ -44,7 +45,6 @@ class Exchange:
         request_id: str,
         arrived: float,
     ) -> None:
-        self.model = model
         self.request_id = request_id
         self._gateway = gateway
         self._metrics = gateway.metrics.of_model(model.name)
@@ -55,7 +55,11 @@ class Exchange:
             Generation(
                 list(prompt.ids),
                 sampling_params(
-                    request, model.info.defaults, prompt.max_tokens, prompt.form.structured
+                    request,
+                    model.info.defaults,
+                    prompt.max_tokens,
+                    prompt.form.structured,
+                    bad_words=prompt.bad_words,
                 ),
                 row_seeds(request.seed, request.n),
                 self._signal,
@@ -64,6 +68,7 @@ class Exchange:
             )
             for prompt in prompts
         ]
+        self.model = for_request(model, self._generations[0].sampling)
         self._form = prompts[0].form
         spec = OutputSpec(request, model, self._form)
         rows = [row for generation in self._generations for row in generation.rows]

@@ -28,6 +28,7 @@ class ModelInfo:
 
     ``max_model_len`` and ``vocab_size`` are in tokens; every token id is below ``vocab_size``.
     ``parent`` is the model whose adapter this is, and empty for one that is none.
+    ``request_fields`` are the contract's later fields, by name, that its engine honours.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelInfo:
     engine: str = ""
     structured_output: bool = False
     parent: str = ""
+    request_fields: frozenset[str] = frozenset()
 
     @property
     def adapter(self) -> str:
@@ -57,7 +59,8 @@ class ServedModel:
     """A model with its tokenizer and chat template. Immutable, safe to use from any thread.
 
     ``formats``: how it writes reasoning and calls. ``mark_ids``: the tokens of their markup.
-    ``grammar_tokens``: those marks that a grammar has to name by id.
+    ``grammar_tokens``: those marks that a grammar has to name by id. ``needs``: those of the
+    contract's later fields that the request at hand needs; not all workers may honour them.
     """
 
     info: ModelInfo
@@ -67,6 +70,7 @@ class ServedModel:
     formats: Formats
     mark_ids: frozenset[int]
     grammar_tokens: Mapping[str, int]
+    needs: frozenset[str] = frozenset()
 
     @classmethod
     def build(
@@ -102,6 +106,10 @@ class ServedModel:
         """Another model with the same tokenizer files, which are in memory once."""
         return replace(self, info=info, eos_token_ids=frozenset(info.eos_token_ids))
 
+    def needing(self, fields: frozenset[str]) -> ServedModel:
+        """The same for a request that needs these of the contract's later fields."""
+        return replace(self, needs=fields) if fields else self
+
     @property
     def name(self) -> str:
         """The name under which the model is served."""
@@ -118,7 +126,11 @@ class ServedModel:
         return self.info.vocab_size
 
     def takes_prompts_of(self, other: ServedModel) -> bool:
-        """Whether a prompt made for the other may go to it: same model and ids, room enough."""
+        """Whether a prompt made for the other may go to it.
+
+        That is the same model with the same ids, room enough, and an engine that honours what
+        the request needs.
+        """
         mine, theirs = self.info, other.info
         return (
             mine.name == theirs.name
@@ -126,6 +138,7 @@ class ServedModel:
             and mine.tokenizer_hash == theirs.tokenizer_hash
             and mine.vocab_size == theirs.vocab_size
             and mine.max_model_len >= theirs.max_model_len
+            and mine.request_fields >= other.needs
         )
 
     def serves_same_as(self, other: ServedModel) -> bool:
@@ -138,4 +151,5 @@ class ServedModel:
             and mine.tokenizer_hash == theirs.tokenizer_hash
             and mine.max_model_len == theirs.max_model_len
             and mine.vocab_size == theirs.vocab_size
+            and mine.request_fields >= other.needs
         )

@@ -76,6 +76,7 @@ def _info(description: pb.GetModelResponse) -> ModelInfo:
         created=description.created,
         engine=description.engine,
         structured_output=description.structured_output,
+        request_fields=frozenset(description.request_fields),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sluice_gateway.bad_words import bad_word_ids
 from sluice_gateway.errors import ContextLengthExceeded, InvalidRequest
 from sluice_gateway.form import PLAIN, AnswerForm, chat_form, completion_form
 from sluice_gateway.model import ServedModel
@@ -32,13 +33,15 @@ class Prompt:
 
     ``ids``: at least one, each below the model's vocabulary size. ``max_tokens``: the most that
     may be generated, at least 1; both together are within the context. ``text``: what ``echo``
-    gives back, empty if it was not asked for. ``form``: what its answers may be.
+    gives back, empty if it was not asked for. ``form``: what its answers may be. ``bad_words``: the
+    ids of what may not be in them.
     """
 
     ids: list[int]
     max_tokens: int
     text: str = ""
     form: AnswerForm = PLAIN
+    bad_words: tuple[tuple[int, ...], ...] = ()
 
 
 class PromptBuilder:
@@ -64,17 +67,20 @@ class PromptBuilder:
         ids = self._conversation_ids(rendered)
         limit = self._limit(len(ids), request, request.token_limit, "messages")
         form = chat_form(request, self._model, self._opening(request, rendered.text))
-        return Prompt(self._checked(ids, "messages"), limit, form=form)
+        words = bad_word_ids(request.bad_words, self._model)
+        return Prompt(self._checked(ids, "messages"), limit, form=form, bad_words=words)
 
     def completions(self, request: CompletionRequest) -> list[Prompt]:
         """The prompts of a completion request, in order."""
         self._check_token_ids(request)
         several = len(request.prompts) > 1
         form = completion_form(request, self._model)
-        return [
-            self._completion(request, prompt, f"prompt[{place}]" if several else "prompt", form)
+        words = bad_word_ids(request.bad_words, self._model)
+        prompts = [
+            self._completion(request, prompt, f"prompt[{place}]" if several else "prompt")
             for place, prompt in enumerate(request.prompts)
         ]
+        return [replace(prompt, form=form, bad_words=words) for prompt in prompts]
 
     def tokenize(self, request: TokenizeRequest) -> list[int]:
         """The ids of a text, as /v1/completions would take it, or of a conversation."""
@@ -90,7 +96,7 @@ class PromptBuilder:
         return self._model.tokenizer.decode(request.tokens, skip_special_tokens=False)
 
     def _completion(
-        self, request: CompletionRequest, prompt: str | list[int], param: str, form: AnswerForm
+        self, request: CompletionRequest, prompt: str | list[int], param: str
     ) -> Prompt:
         tokenizer = self._model.tokenizer
         if isinstance(prompt, str):
@@ -104,9 +110,9 @@ class PromptBuilder:
         limit = self._limit(len(ids), request, asked, param)
         self._checked(ids, param)
         if not request.echo:
-            return Prompt(ids, limit, form=form)
+            return Prompt(ids, limit)
         text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
-        return Prompt(ids, limit, text, form)
+        return Prompt(ids, limit, text)
 
     def _rendered(self, request: Conversation, *, generates: bool = True) -> Rendered:
         check = self._check_characters if generates else _check_tokenized

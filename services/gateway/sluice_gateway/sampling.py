@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from sluice.worker.v1 import worker_pb2 as pb
 
@@ -17,10 +18,13 @@ def sampling_params(
     defaults: GenerationDefaults,
     max_tokens: int,
     structured: pb.StructuredOutput | None = None,
+    *,
+    bad_words: Sequence[Sequence[int]] = (),
 ) -> pb.SamplingParams:
     """Merge the client's word, the model's own defaults and OpenAI's, in this order.
 
-    ``structured``: the form that the answer must have, if one was asked for.
+    ``structured``: the form that the answer must have, if one was asked for. ``bad_words``: the
+    ids of what may not be generated.
     """
 
     def merged(name: str, otherwise: float) -> float:
@@ -47,6 +51,7 @@ def sampling_params(
         allowed_token_ids=request.allowed_token_ids or (),
         seeded=request.seed is not None,
         structured_output=structured,
+        bad_words=[pb.TokenSequence(ids=ids) for ids in bad_words],
     )
 
 

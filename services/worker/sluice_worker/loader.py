@@ -116,6 +116,7 @@ class Loader:
                 pb.Adapter(name=adapter.name, fingerprint=adapter.fingerprint)
                 for adapter in engine.model.adapters
             ],
+            request_fields=sorted(engine.model.request_fields),
         )
 
 

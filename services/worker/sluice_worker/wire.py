@@ -28,8 +28,14 @@ MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
 MAX_STOP_TOKEN_IDS = 1024
 MAX_ALLOWED_IDS = 1024
+#: Beyond these two, vLLM's model runner for GPUs fails as a whole.
+MAX_BAD_WORDS = 128
+MAX_BAD_WORD_IDS = 1024
 MAX_CHOICES = 1024
 MAX_CONSTRAINT_BYTES = 64 << 10
+
+#: What came after the first release of the contract: an engine says if it honours them.
+LATER_FIELDS = frozenset({"bad_words"})
 
 _ERROR_CODES = {
     ErrorCode.INVALID_ARGUMENT: pb.ERROR_CODE_INVALID_ARGUMENT,
@@ -87,6 +93,7 @@ def sampling_params(sampling: pb.SamplingParams, model: ModelInfo) -> SamplingPa
     _check_ids("logit_bias", sampling.logit_bias, vocab_size)
     _check_ids("stop_token_ids", sampling.stop_token_ids, vocab_size)
     _check_ids("allowed_token_ids", sampling.allowed_token_ids, vocab_size)
+    _check_later_fields(sampling, model)
     return SamplingParams(
         max_tokens=sampling.max_tokens,
         min_tokens=sampling.min_tokens,
@@ -104,7 +111,26 @@ def sampling_params(sampling: pb.SamplingParams, model: ModelInfo) -> SamplingPa
         allowed_token_ids=tuple(sampling.allowed_token_ids),
         seeded=sampling.seeded,
         structured_output=_structured_output(sampling, model),
+        bad_words=_bad_words(sampling, vocab_size),
     )
+
+
+def _check_later_fields(message: pb.SamplingParams, model: ModelInfo) -> None:
+    """A gateway knows which of these an engine honours; this is for who does not look."""
+    for field, _ in message.ListFields():
+        known = field.name not in LATER_FIELDS or field.name in model.request_fields
+        _require(known, field.name, "this model's engine cannot honour it")
+
+
+def _bad_words(sampling: pb.SamplingParams, vocab_size: int) -> tuple[tuple[int, ...], ...]:
+    words = tuple(tuple(word.ids) for word in sampling.bad_words)
+    _require(len(words) <= MAX_BAD_WORDS, "bad_words", f"at most {MAX_BAD_WORDS} sequences")
+    _require(all(words), "bad_words", "a sequence of no tokens would be barred everywhere")
+    total = sum(map(len, words))
+    _require(total <= MAX_BAD_WORD_IDS, "bad_words", f"at most {MAX_BAD_WORD_IDS} ids in all")
+    for word in words:
+        _check_ids("bad_words", word, vocab_size)
+    return words
 
 
 def _structured_output(sampling: pb.SamplingParams, model: ModelInfo) -> StructuredOutput | None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sluice_worker.engines.base import SamplingParams
-from sluice_worker.engines.hf import sampler
+from sluice_worker.engines.base import RequestError, SamplingParams
 from sluice_worker.engines.hf.draws import uniform
-from sluice_worker.engines.hf.sampler import PoisonError, RowSampler, sample
+from sluice_worker.engines.hf.row_sampler import COLDEST, RowSampler
+from sluice_worker.engines.hf.sampler import PoisonError, sample
 
 EOS = (3,)
 
@@ -35,6 +35,8 @@ def reference_logits(
     x = list(logits)
     for token in range(len(x)):
         if p.allowed_token_ids and token not in p.allowed_token_ids:
+            x[token] = -math.inf
+        if any((*generated, token)[-len(word) :] == word for word in p.bad_words):
             x[token] = -math.inf
         x[token] += p.logit_bias.get(token, 0.0)
         if len(generated) < p.min_tokens and token in (*p.stop_token_ids, *EOS):
@@ -78,6 +80,7 @@ PARAMS = st.fixed_dictionaries(
         "stop_token_ids": st.sampled_from([(), (5, 7)]),
         "logit_bias": st.dictionaries(st.integers(0, 39), st.floats(-100, 100), max_size=3),
         "allowed_token_ids": st.sampled_from([(), (), (1, 2, 3, 20, 21), (3, 30)]),
+        "bad_words": st.sampled_from([(), (), ((2,), (3,)), ((4, 20), (4, 30), (8,), (3, 4, 21))]),
     }
 )
 TOKENS = st.lists(st.integers(0, 39), max_size=6)
@@ -101,12 +104,21 @@ def test_every_row_of_a_mixed_batch_is_sampled_as_by_the_slow_reference(
         if max(x) == -math.inf:
             continue  # all that is allowed is barred: any of the allowed
         best = max(x)
-        if p.temperature < sampler.COLDEST:
+        if p.temperature < COLDEST:
             assert x[choice.token] >= best - 1e-4
         else:
             kept = dict(reference_kept(x, p))
             near = reference_kept(x, _loosened(p))
             assert choice.token in kept or choice.token in dict(near)
+
+
+def test_a_row_that_has_nothing_left_but_bad_words_fails_alone() -> None:
+    logits = torch.randn(2, 40, generator=torch.Generator().manual_seed(1))
+    barred = row(allowed_token_ids=(7, 8), bad_words=((7,), (8,)))
+    failed, other = sample(logits, [barred, row(temperature=0.0)])
+    assert isinstance(failed.error, RequestError)
+    assert failed.error.field == "bad_words"
+    assert other.token == int(logits[1].argmax())
 
 
 def _loosened(p: SamplingParams) -> SamplingParams:

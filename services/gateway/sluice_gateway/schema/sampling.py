@@ -19,6 +19,8 @@ STOP_LENGTH_MAX = 1024
 LOGIT_BIAS_MAX = 1024
 STOP_IDS_MAX = 128
 ALLOWED_IDS_MAX = 1024
+BAD_WORDS_MAX = 64
+BAD_WORD_LENGTH_MAX = 256
 # 0 asks for the most likely token alone, which is what any tiny nucleus holds.
 TOP_P_MIN = 1e-6
 
@@ -61,6 +63,10 @@ def _few_pairs(value: Any) -> Any:
     return value
 
 
+def _none_if_empty(value: list[str]) -> list[str] | None:
+    return value or None
+
+
 def _no_priority(value: int) -> int:
     if value:
         refuse(UNSUPPORTED, "This server has no priorities. Leave 'priority' out.")
@@ -85,13 +91,13 @@ Label = Annotated[str, Field(max_length=1024)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
     BeforeValidator(_few_pairs),
+    Field(json_schema_extra={"maxProperties": METADATA_MAX}),
 ]
 
 
 class StreamOptions(Strict):
     """What a stream tells besides its text."""
 
-    Field(json_schema_extra={"maxProperties": METADATA_MAX}),
     include_usage: bool = False
     continuous_usage_stats: bool = False
     # A hint: it asks for padding that hides the lengths of tokens from who watches the wire, or
@@ -109,7 +115,6 @@ class SamplingRequest(Strict):
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
         {
             # Names of vLLM's extensions that other servers take.
-            "bad_words": ([],),
             "cache_salt": (),
             "early_stopping": (False,),
             "guided_choice": (),
@@ -147,6 +152,14 @@ class SamplingRequest(Strict):
     logit_bias: Bias | None = None
     allowed_token_ids: (
         Annotated[list[TokenId], Field(min_length=1, max_length=ALLOWED_IDS_MAX, fail_fast=True)]
+        | None
+    ) = None
+    bad_words: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=BAD_WORD_LENGTH_MAX)]],
+            Field(max_length=BAD_WORDS_MAX, fail_fast=True),
+            AfterValidator(_none_if_empty),
+        ]
         | None
     ) = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None

@@ -68,6 +68,7 @@ class SamplingParams:
     allowed_token_ids: tuple[int, ...] = ()
     structured_output: StructuredOutput | None = None
     seeded: bool = False
+    bad_words: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ class ModelInfo:
     already lowered to what the KV cache can hold. ``vocab_size`` is the width of the
     logits. ``fingerprint`` changes when the numbers that the model computes may.
     ``structured_output`` says whether the engine honours ``SamplingParams.structured_output``.
+    ``request_fields`` are the contract's later fields, by name, that it honours.
     """
 
     fingerprint: str
@@ -212,6 +214,7 @@ class ModelInfo:
     batch_max: int
     structured_output: bool = False
     adapters: tuple[AdapterInfo, ...] = ()
+    request_fields: frozenset[str] = frozenset()
 
 
 class Engine(Protocol):

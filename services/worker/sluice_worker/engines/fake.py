@@ -12,13 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
 from sluice.worker.v1 import worker_pb2 as pb
 from tokenizers import Tokenizer
 
+from sluice_worker.engines.bad_words import BadWords
 from sluice_worker.engines.base import (
     AdapterInfo,
     EngineLoad,
@@ -31,29 +31,16 @@ from sluice_worker.engines.base import (
     RowKey,
     RowOutput,
     RowStart,
-    SamplingParams,
     StepOutput,
     StructuredOutput,
     TokenLogprobs,
 )
-from sluice_worker.engines.fake_script import Script, Scripts
+from sluice_worker.engines.fake_row import FakeRow
+from sluice_worker.engines.fake_script import Scripts
 from sluice_worker.settings import FakeSettings, Settings
 from sluice_worker.weights.report import LoadReport
 
 MAX_MODEL_LEN = 8192
-
-
-@dataclass(slots=True)
-class FakeRow:
-    """A row under way. ``position`` counts generated tokens."""
-
-    key: RowKey
-    sampling: SamplingParams
-    script: Script
-    position: int
-    submitted: float
-    first_token_at: float
-    started: bool = field(default=False)
 
 
 def check_model(settings: Settings, config_dir: Path) -> str:
@@ -108,6 +95,7 @@ class FakeEngine:
             eos_token_ids=eos_token_ids,
             batch_max=batch_max,
             adapters=tuple(AdapterInfo(name, f"fake-{name}") for name in adapters),
+            request_fields=frozenset({"bad_words"}),
         )
         self._last_prompt: tuple[int, ...] = ()
         self._prompt_tokens = 0
@@ -146,7 +134,8 @@ class FakeEngine:
                 raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
             for spec in request.rows:
                 position = len(spec.generated_ids)
-                row = FakeRow(spec.key, request.sampling, script, position, now, first)
+                words = BadWords(request.sampling.bad_words, spec.generated_ids)
+                row = FakeRow(spec.key, request.sampling, script, position, now, first, words)
                 self._waiting.append(row)
             self._count_prompt(tuple(request.prompt_ids))
             self._changed.notify()
@@ -255,7 +244,11 @@ class FakeEngine:
         sampling = row.sampling
         if at_end and not sampling.ignore_eos and row.position >= sampling.min_tokens:
             return self._end(row, output)
-        token_id = row.script.token_ids[row.position % len(row.script.token_ids)]
+        try:
+            token_id = row.next_token()
+        except RequestError as error:
+            output.finish = RowFinish(FinishReason.ERROR, error=error)
+            return output
         self._put(row, output, token_id)
         if token_id in sampling.stop_token_ids and row.position > sampling.min_tokens:
             output.finish = RowFinish(FinishReason.STOP, token_id)
@@ -279,7 +272,7 @@ class FakeEngine:
 
     def _put(self, row: FakeRow, output: RowOutput, token_id: int) -> None:
         output.token_ids.append(token_id)
-        row.position += 1
+        row.took(token_id)
         if row.sampling.logprobs is not None:
             output.logprobs = [self._logprobs(token_id, row.sampling.logprobs)]
 

@@ -39,6 +39,7 @@ def _check_ids(request: GenerationRequest, width: int) -> None:
         ("sampling.logit_bias", sampling.logit_bias),
         ("sampling.stop_token_ids", sampling.stop_token_ids),
         ("sampling.allowed_token_ids", sampling.allowed_token_ids),
+        *(("sampling.bad_words", word) for word in sampling.bad_words),
         *(("rows.generated_ids", row.generated_ids) for row in request.rows),
     ]
     for name, ids in fields:

@@ -23,6 +23,9 @@ from sluice_worker.grammars.store import Grammars
 
 log = logging.getLogger(__name__)
 
+#: Of the contract's later fields, those that this engine honours.
+REQUEST_FIELDS = frozenset({"bad_words"})
+
 _LENGTH_UNKNOWN = 2048
 _KV_SHARE = 0.5
 
@@ -54,6 +57,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         eos_token_ids=eos_ids,
         batch_max=options.batch_max,
         structured_output=grammars is not None,
+        request_fields=REQUEST_FIELDS,
     )
     log.info("path %s, kernel %s, batch invariant: %s", runner.name, kernel, path.invariant)
     scheduler = Scheduler(

@@ -16,7 +16,8 @@ from sluice_worker.engines.base import (
 )
 from sluice_worker.engines.hf.batch import Span
 from sluice_worker.engines.hf.row_grammar import RowGrammar
-from sluice_worker.engines.hf.sampler import Choice, RowSampler
+from sluice_worker.engines.hf.row_sampler import RowSampler
+from sluice_worker.engines.hf.sampler import Choice
 
 
 @dataclass(eq=False, slots=True)

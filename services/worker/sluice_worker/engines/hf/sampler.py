@@ -1,6 +1,6 @@
 """Chooses the next token of every row of a step.
 
-Order as in vLLM and transformers: grammar and allowed tokens, logit bias, min_tokens,
+Order as in vLLM and transformers: grammar and allowed tokens, bad words, logit bias, min_tokens,
 penalties, temperature, top-k, top-p, min-p, draw. A grammar outdoes all others: what it
 forbids is never drawn, and where it allows nothing but an end, the row ends, whatever
 min_tokens and ignore_eos say. What a row gets depends on its own logits,
@@ -16,13 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sluice_worker.engines.base import ErrorCode, RequestError, SamplingParams, TokenLogprobs
+from sluice_worker.engines.base import SamplingParams, TokenLogprobs
 from sluice_worker.engines.hf.draws import uniform
-from sluice_worker.engines.hf.penalties import SeenTokens
-from sluice_worker.engines.hf.row_grammar import RowGrammar
-
-COLDEST = 1e-5
-"""Below this temperature a row is greedy: logits over it would overflow."""
+from sluice_worker.engines.hf.row_sampler import RowSampler
 
 _PREFIXES = (128, 2048)
 _BLOCK = 256
@@ -30,89 +26,6 @@ _BLOCK = 256
 
 class PoisonError(Exception):
     """A row's logits are not numbers."""
-
-
-class RowSampler:
-    """What sampling needs to know of one row."""
-
-    def __init__(
-        self,
-        params: SamplingParams,
-        seed: int,
-        eos_ids: Sequence[int],
-        prompt: Sequence[int],
-        generated: Sequence[int],
-        grammar: RowGrammar | None = None,
-    ) -> None:
-        self.params = params
-        self.seed = seed
-        self.grammar = grammar
-        self.position = len(generated)
-        self.greedy = params.temperature < COLDEST
-        # With a grammar, ignore_eos only puts the end off: after it nothing could follow.
-        ends = {*params.stop_token_ids, *(() if params.ignore_eos and not grammar else eos_ids)}
-        self.stop_ids = frozenset(ends)
-        self._all_ends = torch.tensor(sorted({*params.stop_token_ids, *eos_ids}), dtype=torch.long)
-        ignored = eos_ids if params.ignore_eos and grammar else ()
-        self._ignored = torch.tensor(ignored, dtype=torch.long)
-        self._seen = SeenTokens(params, prompt, generated) if SeenTokens.wanted(params) else None
-        self._allowed = torch.tensor(sorted(set(params.allowed_token_ids)), dtype=torch.long)
-        self._bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.long)
-        self._bias = torch.tensor(list(params.logit_bias.values()), dtype=torch.float)
-
-    @property
-    def plain(self) -> bool:
-        """Whether the logits are taken as they come."""
-        return (
-            self.grammar is None
-            and self._seen is None
-            and not len(self._allowed)
-            and not len(self._bias_ids)
-            and self.position >= self.params.min_tokens
-        )
-
-    def shape(self, logits: torch.Tensor) -> None:
-        """Apply all that comes before temperature to ``logits`` [vocab], in place."""
-        if len(self._allowed):
-            kept = logits[self._allowed]
-            logits.fill_(-math.inf)
-            logits[self._allowed] = kept
-        if self.grammar is not None:
-            logits.masked_fill_(self.grammar.forbidden(), -math.inf)
-            if len(self._allowed) and logits.amax() == -math.inf:
-                raise _nothing_allowed()
-        if len(self._bias_ids):
-            logits[self._bias_ids] += self._bias
-        if len(self._ignored):
-            _bar(logits, self._ignored)
-        if self.position < self.params.min_tokens and len(self._all_ends):
-            _bar(logits, self._all_ends)
-        if self._seen is not None:
-            self._seen.apply(logits)
-
-    def took(self, token: int) -> None:
-        """The row goes on with ``token``."""
-        self.position += 1
-        if self._seen is not None:
-            self._seen.add(token)
-        if self.grammar is not None and token not in self.stop_ids:
-            self.grammar.advance(token)
-
-
-def _bar(logits: torch.Tensor, ends: torch.Tensor) -> None:
-    """Mask the tokens that would end the row, unless nothing else is left."""
-    kept = logits[ends]
-    logits[ends] = -math.inf
-    if logits.amax() == -math.inf:
-        logits[ends] = kept
-
-
-def _nothing_allowed() -> RequestError:
-    return RequestError(
-        ErrorCode.INVALID_ARGUMENT,
-        "None of allowed_token_ids is what the structured output allows here.",
-        "sampling.allowed_token_ids",
-    )
 
 
 @dataclass(slots=True)

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 #: How often it is told how far a model has been read.
 TELL_SECONDS = 0.25
 
+#: Of the contract's later fields, those that this engine honours.
+REQUEST_FIELDS = frozenset({"bad_words"})
+
 #: What has no meaning to vLLM, and what has it instead.
 _NO_MEANING = {
     "batch_delay_ms": "vLLM never waits for company: a request joins the batch at the next step",
@@ -172,6 +175,7 @@ def _describe(
         vocab_size=config.get_vocab_size(),
         eos_token_ids=_eos_token_ids(llm),
         batch_max=settings.batch_max,
+        request_fields=REQUEST_FIELDS,
         adapters=tuple(AdapterInfo(name, named(path)) for name, path in adapters.items()),
     )
 

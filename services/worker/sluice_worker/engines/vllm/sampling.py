@@ -10,6 +10,7 @@ from typing import Any
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.sampling_params import SamplingParams as VllmSamplingParams
 
+from sluice_worker.engines.bad_words import straddled
 from sluice_worker.engines.base import (
     ErrorCode,
     RequestError,
@@ -58,6 +59,10 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "allowed_token_ids": Field(
             "allowed_token_ids", lambda value, generated: list(value) or None
         ),
+        # vLLM's own name for words is that of text, which it would tokenize.
+        "bad_words": Field(
+            "_bad_words_token_ids", lambda value, generated: [list(word) for word in value] or None
+        ),
         # The engine puts the compiled grammar in its place.
         "structured_output": Field("structured_outputs", lambda value, generated: None),
     }
@@ -68,7 +73,7 @@ def vllm_sampling_params(sampling: SamplingParams, row: RowSpec) -> VllmSampling
     """One row's parameters as vLLM has them. Raises RequestError for what it cannot go on with."""
     generated = len(row.generated_ids)
     if generated:
-        _check_can_go_on(sampling)
+        _check_can_go_on(sampling, row)
     values = {
         field.name: field.convert(getattr(sampling, name), generated)
         for name, field in FIELDS.items()
@@ -82,12 +87,13 @@ def vllm_sampling_params(sampling: SamplingParams, row: RowSpec) -> VllmSampling
     )
 
 
-def _check_can_go_on(sampling: SamplingParams) -> None:
-    """To vLLM, penalties and grammars begin with a request's own first token."""
+def _check_can_go_on(sampling: SamplingParams, row: RowSpec) -> None:
+    """To vLLM, all that looks at generated tokens begins with a request's own first one."""
     hindrances = {
         "structured_output": sampling.structured_output,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
+        "bad_words in the middle of one": straddled(sampling.bad_words, row.generated_ids),
     }
     for name, value in hindrances.items():
         if value:

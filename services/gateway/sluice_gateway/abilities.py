@@ -1,0 +1,29 @@
+"""What a request needs of an engine that not every engine, and no older worker, can do."""
+
+from __future__ import annotations
+
+from sluice.worker.v1 import worker_pb2 as pb
+
+from sluice_gateway.errors import InvalidRequest
+from sluice_gateway.model import ServedModel
+
+#: The contract's later fields (see GetModelResponse.request_fields), and the clients' names.
+LATER_FIELDS = {"bad_words": "bad_words"}
+
+
+def for_request(model: ServedModel, sampling: pb.SamplingParams) -> ServedModel:
+    """The model as a request with these parameters needs it.
+
+    Raises InvalidRequest that names the field when its engine would ignore one.
+    """
+    needed = frozenset(
+        field.name for field, _ in sampling.ListFields() if field.name in LATER_FIELDS
+    )
+    for name in sorted(needed - model.info.request_fields):
+        param = LATER_FIELDS[name]
+        raise InvalidRequest(
+            f"The worker of the model `{model.name}` does not support '{param}'. Leave it out.",
+            param=param,
+            code="unsupported_parameter",
+        )
+    return model.needing(needed)
