@@ -161,6 +161,12 @@ class CompletionAnswer(_Answer):
         """Begin the choice's text with its prompt. Call it before ``add``."""
         self._choices[index].text.append(prompt)
 
+    def keep(self, indices: Sequence[int]) -> None:
+        """Keep these choices alone, in this order. Call it after ``add``."""
+        self._choices = [self._choices[index] for index in indices]
+        if self._prompt_ids:
+            self._prompt_ids = [self._prompt_ids[index] for index in indices]
+
     def _choice(self, index: int, choice: _Choice) -> dict[str, Any]:
         found = super()._choice(index, choice)
         if self._prompt_ids:

@@ -8,6 +8,7 @@ from sluice_gateway.errors import ApiError
 from sluice_gateway.failures import failure_of
 from sluice_gateway.generation import Row
 from sluice_gateway.output import Event, Finished, FinishReason, OutputMachine
+from sluice_gateway.output.logprobs import floored
 
 _REASONS: dict[pb.FinishReason.ValueType, FinishReason] = {
     pb.FINISH_REASON_STOP: "stop",
@@ -77,6 +78,12 @@ class Choice:
     def completion_tokens(self) -> int:
         """Tokens that the client is told of; those after a stop string do not count."""
         return self._machine.completion_tokens
+
+    @property
+    def mean_logprob(self) -> float:
+        """The mean log-probability of its tokens. Of a choice that has some, and asked for it."""
+        scores = self.row.logprobs[: self.completion_tokens]
+        return sum(floored(logprob) for logprob, _ in scores) / len(scores)
 
     @property
     def reasoning_tokens(self) -> int:

@@ -61,7 +61,7 @@ class Exchange:
                     prompt.form.structured,
                     bad_words=prompt.bad_words,
                 ),
-                row_seeds(request.seed, request.n),
+                row_seeds(request.seed, request.candidates),
                 self._signal,
                 request_id,
                 model.info.adapter,

@@ -34,6 +34,9 @@ def sampling_params(
                 return value
         return otherwise
 
+    logprobs = request.top_count
+    if logprobs is None and request.candidates > request.n:
+        logprobs = 0  # they are ranked by those of their tokens
     return pb.SamplingParams(
         max_tokens=max_tokens,
         min_tokens=request.min_tokens or 0,
@@ -47,7 +50,7 @@ def sampling_params(
         logit_bias=request.logit_bias or {},
         stop_token_ids=request.stop_token_ids or (),
         ignore_eos=request.ignore_eos,
-        logprobs=request.top_count,
+        logprobs=logprobs,
         allowed_token_ids=request.allowed_token_ids or (),
         seeded=request.seed is not None,
         structured_output=structured,

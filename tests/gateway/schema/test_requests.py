@@ -210,7 +210,9 @@ COMPLETION: list[tuple[dict[str, Any], str, str]] = [
     ({"logprobs": 6}, "logprobs", VALUE),
     ({"logprobs": 1, "echo": True}, "echo", UNSUPPORTED),
     ({"suffix": "x"}, "suffix", UNSUPPORTED),
-    ({"best_of": 2}, "best_of", UNSUPPORTED),
+    ({"best_of": 2, "stream": True}, "best_of", VALUE),
+    ({"best_of": 129}, "best_of", VALUE),
+    ({"prompt": ["a"] * 65, "best_of": 2}, "best_of", VALUE),
     ({"n": 2, "best_of": 1}, "best_of", VALUE),
     ({"messages": [USER]}, "messages", UNKNOWN),
 ]
@@ -350,7 +352,13 @@ def test_every_shape_of_prompt_is_a_list_of_prompts() -> None:
     assert completion(prompt=["x", "y"]).prompts == ["x", "y"]
     assert completion(prompt=[1, 2]).prompts == [[1, 2]]
     assert completion(prompt=[[1], [2, 3]]).prompts == [[1], [2, 3]]
-    assert completion(n=2, best_of=2).best_of == 2
+
+
+def test_candidates_are_those_of_best_of_or_n() -> None:
+    assert completion(n=2, best_of=2, stream=True).candidates == 2
+    assert completion(n=2, best_of=5).candidates == 5
+    assert completion(n=3).candidates == 3
+    assert chat(n=3).candidates == 3
 
 
 def test_every_shape_of_message_is_taken() -> None:

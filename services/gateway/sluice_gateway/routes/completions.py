@@ -14,6 +14,7 @@ from sluice_gateway.asking import (
     parse_body,
     prompt_builder,
 )
+from sluice_gateway.best_of import BestOf
 from sluice_gateway.chunks import CompletionChunks
 from sluice_gateway.exchange import Exchange
 from sluice_gateway.model import ServedModel
@@ -30,18 +31,18 @@ async def completions(request: Request) -> Response:
     """Go on with one or several prompts, streaming or whole."""
     completion = await parse_body(request, CompletionRequest)
     answer = partial(_answer, request, completion)
-    rows = completion.n * len(completion.prompts)
+    rows = completion.candidates * len(completion.prompts)
     return await when_ready(request, completion.model, answer, rows=rows, stream=completion.stream)
 
 
 async def _answer(request: Request, completion: CompletionRequest, model: ServedModel) -> Response:
     asked = Asked.of(request)
-    asked.check_admission(model, completion.n * len(completion.prompts))
+    asked.check_admission(model, completion.candidates * len(completion.prompts))
     builder = prompt_builder(asked.gateway, model)
     prompts = await in_prompt_thread(asked.gateway, partial(builder.completions, completion))
     exchange = asked.exchange(model, completion, prompts)
-    # Choice i * n + j is row j of prompt i.
-    by_choice = [prompt for prompt in prompts for _ in range(completion.n)]
+    # Choice i * candidates + j is row j of prompt i.
+    by_choice = [prompt for prompt in prompts for _ in range(completion.candidates)]
     if completion.stream:
         return _stream(asked, completion, exchange, by_choice)
     return _whole(asked, completion, exchange, by_choice)
@@ -93,4 +94,7 @@ def _whole(
     if completion.echo:
         for index, prompt in enumerate(prompts):
             answer.echo(index, prompt.text)
-    return WholeResponse(exchange, asked.gateway, answer)
+    if completion.candidates == completion.n:
+        return WholeResponse(exchange, asked.gateway, answer)
+    best = BestOf(answer, exchange.choices, best_of=completion.candidates, n=completion.n)
+    return WholeResponse(exchange, asked.gateway, best)

@@ -63,21 +63,32 @@ class CompletionRequest(SamplingRequest, StructuredFields):
         return cast("list[str | list[int]]", self.prompt)
 
     @property
+    def candidates(self) -> int:
+        """See SamplingRequest."""
+        return self.best_of or self.n
+
+    @property
     def top_count(self) -> int | None:
         """See SamplingRequest."""
         return self.logprobs
 
     @model_validator(mode="after")
     def _bounded(self) -> CompletionRequest:
-        if self.best_of is not None and self.best_of != self.n:
-            if self.best_of < self.n:
-                refuse(INVALID, "'best_of' must not be below 'n'.", "best_of")
-            refuse(UNSUPPORTED, "This server does not support 'best_of' above 'n'.", "best_of")
+        if self.candidates < self.n:
+            refuse(INVALID, "'best_of' must not be below 'n'.", "best_of")
+        if self.candidates > self.n and self.stream:
+            message = (
+                "'best_of' above 'n' excludes 'stream': which are the best is known at the end."
+            )
+            refuse(INVALID, message, "best_of")
         if self.echo and self.logprobs is not None:
             message = "This server does not support 'echo' together with 'logprobs'."
             refuse(UNSUPPORTED, message, "echo")
-        choices = len(self.prompts) * self.n
+        choices = len(self.prompts) * self.candidates
         if choices > CHOICES_MAX:
-            message = f"Expected at most {CHOICES_MAX} choices, but prompts times n is {choices}."
-            refuse(INVALID, message, "n")
+            field = "n" if self.candidates == self.n else "best_of"
+            message = (
+                f"Expected at most {CHOICES_MAX} choices, but prompts times {field} is {choices}."
+            )
+            refuse(INVALID, message, field)
         return self

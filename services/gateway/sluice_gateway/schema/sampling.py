@@ -206,6 +206,11 @@ class SamplingRequest(Strict):
         return self.max_tokens
 
     @property
+    def candidates(self) -> int:
+        """How many rows each prompt has; the best ``n`` of them are answered."""
+        return self.n
+
+    @property
     def top_count(self) -> int | None:
         """How many alternatives each log-probability comes with; None: no log-probabilities."""
         return None
