@@ -23,6 +23,7 @@ from sluice_gateway.errors import (
 from sluice_gateway.gateway import Gateway, gateway_of
 from sluice_gateway.request_log import RequestLog
 from sluice_gateway.routes import chat, completions, health, models, tokenize
+from sluice_gateway.routes.openapi import openapi_routes
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +40,16 @@ def create_app(gateway: Gateway) -> ASGIApp:
         title="Sluice",
         version=__version__,
         lifespan=lifespan,
-        openapi_url=None,  # it does not describe the requests yet
+        openapi_url=None,  # routes/openapi.py has one that describes the requests too
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.gateway = gateway
     app.include_router(health.router)
-    for routes in (chat, completions, models, tokenize):
-        app.include_router(routes.router, dependencies=[Depends(_authorize)])
+    openapi = openapi_routes(keys=gateway.keys.required)
+    for router in (chat.router, completions.router, models.router, tokenize.router, openapi):
+        app.include_router(router, dependencies=[Depends(_authorize)])
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_fault)

@@ -37,6 +37,11 @@ class ApiKeys:
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"API_KEYS_FILE={path}: {_reason(error)}") from error
 
+    @property
+    def required(self) -> bool:
+        """Whether there is a file, so that nobody may enter without a key."""
+        return self._path is not None
+
     def check(self, authorization: str | None) -> None:
         """Let the bearer of a key in. Raises InvalidKey."""
         if self._path is None:

@@ -20,14 +20,14 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 class TextPart(Strict):
     """A part of a message's content."""
 
-    type: Literal["text"] = "text"
+    type: Literal["text"]
     text: str
 
 
 class RefusalPart(Strict):
     """A part of an assistant's content as OpenAI has it; it is read as text."""
 
-    type: Literal["refusal"] = "refusal"
+    type: Literal["refusal"]
     refusal: str
 
 
