@@ -179,6 +179,38 @@ def test_sigterm_ends_it_cleanly_and_leaves_no_process(moment: str) -> None:
         wait_gone(started, 20)
 
 
+def test_ctrl_c_on_a_terminal_lets_running_streams_end() -> None:
+    with (
+        worker("demo", **vllm_environment()) as vllm,
+        gateway(vllm.address, wait=False) as front,
+    ):
+        front.wait_ready(seconds=READY_SECONDS)
+        started = children(vllm.process.pid)
+        lines: list[str] = []
+        body = chat("Say hello", max_tokens=120, ignore_eos=True, stream=True)
+        with httpx.stream(
+            "POST", f"{front.url}/v1/chat/completions", json=body, timeout=60
+        ) as answer:
+            for line in filter(None, answer.iter_lines()):
+                lines.append(line)
+                if len(lines) == 4:
+                    os.killpg(vllm.process.pid, signal.SIGINT)  # as a terminal does it
+        assert lines[-1] == "data: [DONE]"
+        assert (
+            json.loads(lines[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+        )
+        assert vllm.process.wait(20) == 0
+        wait_gone(started, 20)
+
+
+def test_a_model_that_does_not_fit_is_told_with_vllms_own_reason(tmp_path: Path) -> None:
+    short = {"KV_CACHE_BYTES": "1MiB", "MAX_MODEL_LEN": "2048", "TMPDIR": str(tmp_path)}
+    with worker("demo", **{**vllm_environment(), **short}) as vllm:
+        vllm.process.wait_for("failed: vLLM could not load the model: .*KV cache", READY_SECONDS)
+        assert vllm.process.wait(15) == 1
+    assert not list(tmp_path.glob("sluice-vllm-*"))
+
+
 def test_a_killed_worker_leaves_no_process() -> None:
     with worker("demo", **vllm_environment()) as vllm:
         vllm.process.wait_for("ready", READY_SECONDS)

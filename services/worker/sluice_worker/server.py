@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from functools import partial
 from wsgiref.simple_server import WSGIServer
@@ -19,6 +20,7 @@ from sluice_worker import __version__
 from sluice_worker.engines.base import Engine, ErrorCode, RequestError
 from sluice_worker.lifecycle import Condition, Lifecycle
 from sluice_worker.lifecycle_log import LifecycleLog
+from sluice_worker.load_watch import LoadWatch
 from sluice_worker.loader import Loader, LoadFailed
 from sluice_worker.metrics import WorkerMetrics
 from sluice_worker.service import WorkerService
@@ -62,6 +64,10 @@ class WorkerServer:
         self._model_name = served_name(settings)
         self._lifecycle = Lifecycle()
         self._log = LifecycleLog(self._model_name)
+        # A follower waits for its leader, whose own watch this is.
+        self._load_watch = LoadWatch(
+            math.inf if settings.node_rank else settings.load_stall_seconds
+        )
         self._loader = Loader(settings, self._model_name, self._lifecycle)
         self._metrics = WorkerMetrics(self._model_name)
         self._service = WorkerService(
@@ -86,13 +92,14 @@ class WorkerServer:
         """Serve until SIGTERM or SIGINT (0), or until the model fails (1)."""
         self._lifecycle.watch(self._log.observe)
         self._lifecycle.watch(self._metrics.observe_condition)
+        self._lifecycle.watch(self._load_watch.observe)
         self._lifecycle.watch(self._note_failure)
         self._stop_on_signals()
         metrics_server = self._serve_metrics()
         server = await self._start_grpc()
         tasks = [asyncio.create_task(work) for work in (self._stop.wait(), self._failed.wait())]
         loading = asyncio.create_task(self._load())
-        watching = asyncio.create_task(self._watch_engine())
+        watching = asyncio.create_task(self._watch())
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._failed.is_set():
@@ -177,16 +184,23 @@ class WorkerServer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(closing, CLOSE_SECONDS)
 
-    async def _watch_engine(self) -> None:
-        """Fail when the engine makes no step for ENGINE_STALL_SECONDS although it has rows."""
-        limit = self._settings.engine_stall_seconds
+    async def _watch(self) -> None:
+        """Fail when a load stands still, or an engine that has rows: nobody else would notice."""
+        limits = (self._settings.load_stall_seconds, self._settings.engine_stall_seconds)
         while True:
-            await asyncio.sleep(min(1.0, limit / 4))
-            if self._service.engine_quiet_seconds >= limit:
+            await asyncio.sleep(min(1.0, *(limit / 4 for limit in limits)))
+            if reason := self._load_watch.reason or self._engine_stall:
                 self._fail_rows()
-                message = f"the engine has made no step for {limit:.0f} s although it has rows"
-                self._lifecycle.to(pb.WORKER_STATE_FAILED, message)
+                self._lifecycle.to(pb.WORKER_STATE_FAILED, reason)
                 return
+
+    @property
+    def _engine_stall(self) -> str | None:
+        """Why the engine has failed, if it has rows and makes no step; else None."""
+        limit = self._settings.engine_stall_seconds
+        if self._service.engine_quiet_seconds < limit:
+            return None
+        return f"the engine has made no step for {limit:.0f} s although it has rows"
 
     def _note_failure(self, condition: Condition) -> None:
         if condition.state == pb.WORKER_STATE_FAILED:

@@ -209,6 +209,12 @@ class Settings(BaseSettings):
     engine_stall_seconds: float = Field(
         60.0, gt=0, description="An engine that makes no step for so long, with rows, has failed."
     )
+    load_stall_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="A load in which no byte and no state moves for so long has failed. "
+        "vLLM compiles in silence, for minutes.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged."
     )

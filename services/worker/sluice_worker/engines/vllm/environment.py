@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sluice_worker.engines.vllm.weights_progress import WORKER_VARIABLE
+from sluice_worker.engines.vllm.plugin import WORKER_VARIABLE
 from sluice_worker.settings import Settings
 
 #: vLLM gives up on weights that load for longer than this. The worker waits for as long as bytes

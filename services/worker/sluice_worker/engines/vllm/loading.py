@@ -24,9 +24,12 @@ from sluice_worker.engines.vllm.adapters import lora_requests
 from sluice_worker.engines.vllm.arguments import engine_config
 from sluice_worker.engines.vllm.engine import VllmEngine
 from sluice_worker.engines.vllm.fingerprint import fingerprint
+from sluice_worker.engines.vllm.load_failure import read_failure
+from sluice_worker.engines.vllm.load_folder import LoadFolder
+from sluice_worker.engines.vllm.sampling import REQUEST_FIELDS
 from sluice_worker.engines.vllm.stats import StepSource, step_logger
 from sluice_worker.engines.vllm.thread import EngineThread
-from sluice_worker.engines.vllm.weights_progress import WeightsProgress
+from sluice_worker.engines.vllm.weights_progress import read_counts
 from sluice_worker.grammars.store import Grammars
 from sluice_worker.progress import Meter
 from sluice_worker.settings import Settings
@@ -37,9 +40,6 @@ log = logging.getLogger(__name__)
 
 #: How often it is told how far a model has been read.
 TELL_SECONDS = 0.25
-
-#: Of the contract's later fields, those that this engine honours.
-REQUEST_FIELDS = frozenset({"bad_words"})
 
 #: What has no meaning to vLLM, and what has it instead.
 _NO_MEANING = {
@@ -89,13 +89,13 @@ def _load_watched(
         except Exception as error:  # noqa: BLE001 (raised below)
             loaded.set_exception(error)
 
-    with WeightsProgress() as progress:
+    with LoadFolder() as folder:
         threading.Thread(target=run, name="vllm-load", daemon=True).start()
         total = _weight_bytes(model_dir)
         meter = Meter(total)
         warming = False
         while not loaded.done():
-            count, finished = progress.look()
+            count, finished = read_counts(folder.path)
             if finished and not warming:
                 warming = True
                 report.state(pb.WORKER_STATE_WARMING)
@@ -104,14 +104,19 @@ def _load_watched(
                 meter.add(min(count, total) - meter.done)
                 report.progress(meter.progress())
             time.sleep(TELL_SECONDS)
-    try:
-        return loaded.result()
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ModelNotUsable(
-            "vLLM could not load the model; its lines in the worker's log say why. Often there is "
-            "too little memory: see GPU_MEMORY_UTILIZATION, KV_CACHE_BYTES and MAX_MODEL_LEN",
-            repr(error),
-        ) from error
+        try:
+            return loaded.result()
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ModelNotUsable(_why(read_failure(folder.path)), repr(error)) from error
+
+
+def _why(told: str | None) -> str:
+    if told:
+        return f"vLLM could not load the model: {told}"
+    return (
+        "vLLM could not load the model; its lines in the worker's log say why. Often there is "
+        "too little memory: see GPU_MEMORY_UTILIZATION, KV_CACHE_BYTES and MAX_MODEL_LEN"
+    )
 
 
 async def _load(

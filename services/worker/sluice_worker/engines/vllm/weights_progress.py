@@ -1,27 +1,24 @@
 """How far vLLM has read a model's weights: told by its processes, for they do the reading.
 
-vLLM lets a plugin put a loader of its own in the place of the default one, in every process
-that it starts. Ours is the default one and counts the bytes that go by, in a small file for each
-process.
+vLLM lets a plugin (``plugin.py``) put a loader of its own in the place of the default one, in every
+process that it starts. Ours is the default one and counts the bytes that go by, in a small file for
+each process.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-import tempfile
-import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-#: Names the folder of the counts, for the processes that count.
-FOLDER_VARIABLE = "SLUICE_VLLM_PROGRESS"
+from sluice_worker.engines.vllm.load_folder import own_file
 
-#: The worker's process id, for the processes that vLLM starts.
-WORKER_VARIABLE = "SLUICE_VLLM_WORKER"
+#: How the names of the counts end.
+COUNT = ".count"
 
 _COUNT = struct.Struct("<Q?")
 _TELL_SECONDS = 0.1
@@ -29,15 +26,8 @@ _LOADER_NAME = "CountingLoader"
 _FORMATS = ("auto", "hf", "safetensors")
 
 
-def register() -> None:
-    """Put the counting loader in the place of vLLM's default one. Idempotent; a vLLM plugin.
-
-    Does nothing in a vLLM that no worker started.
-    """
-    worker = os.environ.get(WORKER_VARIABLE)
-    if worker is None or int(worker) == os.getpid():
-        return
-    _end_with_parent()
+def count_weights() -> None:
+    """Put the counting loader in the place of vLLM's default one, in this process. Idempotent."""
     from vllm.config.load import LoadConfig
     from vllm.model_executor import model_loader
 
@@ -48,20 +38,6 @@ def register() -> None:
     for name in _FORMATS:
         model_loader.register_model_loader(name)(loader)
     model_loader.logger.disabled = False
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone: killed, a worker cannot end its engine's itself."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    name = "parent-watch"
-    if all(thread.name != name for thread in threading.enumerate()):
-        threading.Thread(target=watch, name=name, daemon=True).start()
 
 
 def _counting_loader() -> type[Any]:
@@ -83,8 +59,8 @@ class _Counter:
     """Writes this process's count where the worker looks; nowhere if nobody does."""
 
     def __init__(self) -> None:
-        folder = os.environ.get(FOLDER_VARIABLE)
-        self._file = (Path(folder) / str(os.getpid())).open("wb", 0) if folder else None
+        path = own_file(COUNT)
+        self._file = path.open("wb", 0) if path else None
         self._bytes = 0
         self._told = 0.0
 
@@ -113,27 +89,15 @@ class _Counter:
         os.pwrite(self._file.fileno(), _COUNT.pack(self._bytes, finished), 0)
 
 
-class WeightsProgress:
-    """What the processes have counted. A context manager: processes started within it count."""
+def read_counts(folder: Path) -> tuple[int, bool]:
+    """Bytes that the furthest process has read, and whether all have read everything.
 
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="sluice-vllm-")
-        os.environ[FOLDER_VARIABLE] = self._folder.name
-        return self
-
-    def __exit__(self, *exit_details: object) -> None:
-        del os.environ[FOLDER_VARIABLE]
-        self._folder.cleanup()
-
-    def look(self) -> tuple[int, bool]:
-        """Bytes that the furthest process has read, and whether all have read everything.
-
-        Each process of a model that is shared among GPUs goes through all of the weights.
-        """
-        counts = []
-        for path in Path(self._folder.name).iterdir():
-            content = path.read_bytes()
-            counts.append(_COUNT.unpack(content) if len(content) == _COUNT.size else (0, False))
-        return max((count for count, _ in counts), default=0), bool(counts) and all(
-            finished for _, finished in counts
-        )
+    Each process of a model that is shared among GPUs goes through all of the weights.
+    """
+    counts = []
+    for path in folder.glob("*" + COUNT):
+        content = path.read_bytes()
+        counts.append(_COUNT.unpack(content) if len(content) == _COUNT.size else (0, False))
+    return max((count for count, _ in counts), default=0), bool(counts) and all(
+        finished for _, finished in counts
+    )
