@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sluice_gateway.conversation import template_messages
+from sluice_gateway.conversation import Dialect, calls_of, template_messages
 from sluice_gateway.errors import InvalidRequest
 from sluice_gateway.model import ServedModel
-from sluice_gateway.output.formats import id_of_nine
+from sluice_gateway.output.formats import id_of_nine, numbered_ids
+from sluice_gateway.output.formats.reasoning import REASONING
 from sluice_gateway.schema.chat import Conversation
+from sluice_gateway.schema.messages import Message
 from sluice_gateway.shield import Shield, map_strings, strings_of
 
 #: How templates call the switch of models that may be told not to think.
@@ -66,13 +68,13 @@ class Renderer:
         """What the template is given of the client's: messages, tools and variables."""
         template, formats = self._model.template, self._model.formats
         with_tools = request.tool_mode != "none"
-        nine = formats.tools is not None and formats.tools.ids == "nine"
-        messages = template_messages(
-            request.messages,
+        dialect = Dialect(
             content=template.format(tools=with_tools),
             knows_developer=template.mentions("developer", tools=with_tools),
-            call_id=id_of_nine if nine else str,
+            call_id=_ids(formats.tools.ids if formats.tools else "call", request.messages),
+            reasoning=formats.reasoning.key if formats.reasoning else REASONING,
         )
+        messages = template_messages(request.messages, dialect)
         tools = [tool.to_json() for tool in request.tools or ()] if with_tools else None
         return messages, tools, self._variables(request)
 
@@ -91,6 +93,16 @@ class Renderer:
             return variables
         switches = _SWITCHES if effort == "none" else {}
         return {"reasoning_effort": effort, **switches, **variables}
+
+
+def _ids(kind: str, messages: Sequence[Message]) -> Callable[[str], str]:
+    """What a template takes for the id of a call."""
+    if kind == "nine":
+        return id_of_nine
+    if kind == "numbered":
+        known = numbered_ids(calls_of(messages))
+        return lambda call_id: known.get(call_id, call_id)
+    return str
 
 
 def _mark_end(message: dict[str, Any], end: str) -> None:

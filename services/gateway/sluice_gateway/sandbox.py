@@ -133,7 +133,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             _check_bits(_bits(left) * max(1, abs(right) if isinstance(right, int) else 1))
         elif operator == "*":
             self._check_product(left, right)
-        elif operator == "+" and isinstance(left, (str, list, tuple)):
+        elif operator == "+" and isinstance(left, str) and isinstance(right, dict):
+            # A call's arguments, which some templates take for JSON and others write as JSON.
+            self.budget.afford(right)
+            right = _tojson(right)
+        if operator == "+" and isinstance(left, (str, list, tuple)):
             self.budget.spend(len(left) + (len(right) if hasattr(right, "__len__") else 0))
         elif operator == "%" and isinstance(left, str):
             self._check_format(left, right)

@@ -10,16 +10,9 @@ from sluice_gateway.grammar import Constraint, OfferedTool, tells_calls_apart, t
 from sluice_gateway.output.formats import REASONING_FORMATS, TOOL_FORMATS, Formats, Opening
 
 from tests.gateway.grammar.matcher import Matcher
-from tests.gateway.output.formats.transcripts import (
-    BEGIN,
-    DONE,
-    END,
-    ONE,
-    PARIS,
-    SEP,
-    Meaning,
-    machine,
-)
+from tests.gateway.output.formats.reading import Meaning, machine
+from tests.gateway.output.formats.transcripts import BEGIN, DONE, END, ONE, SEP
+from tests.gateway.output.formats.transcripts_marked import PARIS, glm_pair, kimi
 
 WEATHER = OfferedTool(
     "get_weather",
@@ -40,13 +33,28 @@ TOOLS = [WEATHER, NOW]
 BAD = '{"town": "Paris"}'
 
 
+#: The formats that are a list in JSON between these marks.
+LISTS = {
+    "mistral": ("[TOOL_CALLS]", ""),
+    "tool_call_list": ("<|tool_call|>", ""),
+    "phi4_mini": ("<|tool_call|>", "<|/tool_call|>"),
+    "functools": ("functools", ""),
+    "nemotron": ("<TOOLCALL>", "</TOOLCALL>"),
+}
+
+
 def calls(name: str, arguments: str) -> str:
     if name == "hermes":
         return f'<tool_call>\n{{"name": "get_weather", "arguments": {arguments}}}\n</tool_call>'
-    if name == "tool_call_list":
-        return f'<|tool_call|>[{{"name": "get_weather", "arguments": {arguments}}}]'
-    if name == "mistral":
-        return f'[TOOL_CALLS][{{"name": "get_weather", "arguments": {arguments}}}]'
+    if name in LISTS:
+        opening, closing = LISTS[name]
+        return f'{opening}[{{"name": "get_weather", "arguments": {arguments}}}]{closing}'
+    if name == "kimi_k2":
+        return kimi(("get_weather", arguments))
+    if name == "glm":
+        pairs = json.loads(arguments).items()
+        body = "".join(f"{glm_pair(key, value)}\n" for key, value in pairs)
+        return f"<tool_call>get_weather\n{body}</tool_call>"
     if name == "mistral_v11":
         return f"[TOOL_CALLS]get_weather[ARGS]{arguments}"
     if name == "llama3":
@@ -64,7 +72,8 @@ def calls(name: str, arguments: str) -> str:
         f"<parameter={key}>\n{value}\n</parameter>\n"
         for key, value in json.loads(arguments).items()
     )
-    return f"<tool_call>\n<function=get_weather>\n{body}</function>\n</tool_call>"
+    call = f"<tool_call>\n<function=get_weather>\n{body}</function>\n</tool_call>"
+    return call.replace("tool_call>", "seed:tool_call>") if name == "seed_oss" else call
 
 
 def several(name: str) -> str:
@@ -72,8 +81,14 @@ def several(name: str) -> str:
     if name == "hermes":
         one = f'<tool_call>\n{{"name": "get_weather", "arguments": {PARIS}}}\n</tool_call>'
         return f'{one}\n<tool_call>\n{{"name": "now", "arguments": {{}}}}\n</tool_call>'
-    if name in ("mistral", "tool_call_list"):
-        return f'{calls(name, PARIS)[:-1]}, {{"name": "now", "arguments": {{}}}}]'
+    if name in LISTS:
+        closing = LISTS[name][1]
+        head = calls(name, PARIS).removesuffix(f"]{closing}")
+        return f'{head}, {{"name": "now", "arguments": {{}}}}]{closing}'
+    if name == "kimi_k2":
+        return kimi(("get_weather", PARIS), ("now", "{}"))
+    if name == "glm":
+        return f"{calls(name, PARIS)}\n<tool_call>now\n</tool_call>"
     if name == "mistral_v11":
         return f"{calls(name, PARIS)}[TOOL_CALLS]now[ARGS]{{}}"
     if name == "json":
@@ -83,7 +98,10 @@ def several(name: str) -> str:
         return f"{head}\n{ONE}function{SEP}now\n```json\n{{}}\n```{DONE}{END}"
     if name == "deepseek_v31":
         return f"{calls(name, PARIS).removesuffix(END)}{ONE}now{SEP}{{}}{DONE}{END}"
-    return f"{calls(name, PARIS)}\n<tool_call>\n<function=now>\n</function>\n</tool_call>"
+    second = "<tool_call>\n<function=now>\n</function>\n</tool_call>"
+    if name == "seed_oss":
+        second = second.replace("tool_call>", "seed:tool_call>")
+    return f"{calls(name, PARIS)}\n{second}"
 
 
 EACH = pytest.mark.parametrize("name", sorted(TOOL_FORMATS))
@@ -147,6 +165,11 @@ THINKERS = [
     ("hermes", "think", "<think>\nI <b>.\n</think>\n\n"),
     ("qwen3_coder", "think", "<think>\nI <b>.\n</think>\n\n"),
     ("deepseek_v3", "think", "<think>\nI <b>.\n</think>\n\n"),
+    ("glm", "think", "<think>I <b>.</think>\n"),
+    ("kimi_k2", "think", "<think>I <b>.</think>"),
+    ("seed_oss", "seed", "<seed:think>I <b>.</seed:think>\n"),
+    ("tool_call_list", "granite", "<think>I <b>.</think>\n"),
+    ("tool_call_list", "granite32", "Here is my thought process:\nI.\nHere is my response:\n"),
     ("mistral_v11", "mistral", "[THINK]I [b].[/THINK]"),
     ("json", "think", "<think>\n{\n</think>\n\n"),
     (

@@ -9,8 +9,8 @@ from typing import Any
 from sluice_gateway.grammar import thinking
 from sluice_gateway.grammar.lark import Grammar, expression, quoted
 from sluice_gateway.grammar.structured import Constraint, embedded
-from sluice_gateway.grammar.xml_arguments import xml_arguments
-from sluice_gateway.output.formats import deepseek, qwen_xml, tagged
+from sluice_gateway.grammar.xml_arguments import glm_arguments, xml_arguments
+from sluice_gateway.output.formats import deepseek, glm, kimi, qwen_xml, tagged
 from sluice_gateway.output.formats import harmony as gpt_oss
 from sluice_gateway.output.formats.reasoning import Opening
 from sluice_gateway.output.formats.table import Formats
@@ -191,10 +191,30 @@ def _deepseek_v31(grammar: Grammar, tool: OfferedTool) -> Parts:
     return [*head, _arguments(grammar, tool), deepseek.CALL_END]
 
 
-def _qwen_xml(grammar: Grammar, tool: OfferedTool) -> Parts:
-    head = f"\n{qwen_xml.FUNCTION_OPEN}{tool.name}>\n"
-    body = xml_arguments(grammar, tool.schema, lenient=not tool.strict)
-    return [head, *body, f"{qwen_xml.FUNCTION_CLOSE}\n", qwen_xml.TOOL_CLOSE]
+def _kimi(grammar: Grammar, tool: OfferedTool) -> Parts:
+    number = expression(grammar.terminal("/[0-9]{1,3}/"))
+    head = [kimi.CALL_BEGIN, f"{kimi.PREFIX}{tool.name}:", number, kimi.ARGUMENTS_BEGIN]
+    return [*head, _arguments(grammar, tool), kimi.CALL_END]
+
+
+def _qwen_xml(closing: str) -> Callable[[Grammar, OfferedTool], Parts]:
+    def call(grammar: Grammar, tool: OfferedTool) -> Parts:
+        head = f"\n{qwen_xml.FUNCTION_OPEN}{tool.name}>\n"
+        body = xml_arguments(grammar, tool.schema, lenient=not tool.strict)
+        return [head, *body, f"{qwen_xml.FUNCTION_CLOSE}\n", closing]
+
+    return call
+
+
+def _glm(grammar: Grammar, tool: OfferedTool) -> Parts:
+    body = glm_arguments(grammar, tool.schema, lenient=not tool.strict)
+    return [f"{tool.name}\n", *body, glm.TOOL_CLOSE]
+
+
+def _list(opening: str, closing: str = "") -> _Style:
+    """A list in JSON behind a mark."""
+    end = ("]", closing) if closing else ("]",)
+    return _Style(_object("arguments"), (opening, "["), ", ", end, trigger=opening)
 
 
 def _harmony_call(grammar: Grammar, tool: OfferedTool) -> Parts:
@@ -202,18 +222,21 @@ def _harmony_call(grammar: Grammar, tool: OfferedTool) -> Parts:
     return [*head, gpt_oss.MESSAGE, _arguments(grammar, tool)]
 
 
-_TOOL_LIST = "<|tool_call|>"
 _STYLES: Mapping[str, _Style] = {
     "hermes": _Style(_hermes, between="\n", trigger="<tool_call>"),
-    "tool_call_list": _Style(
-        _object("arguments"), (_TOOL_LIST, "["), ", ", ("]",), trigger=_TOOL_LIST
+    "tool_call_list": _list("<|tool_call|>"),
+    "phi4_mini": _list("<|tool_call|>", "<|/tool_call|>"),
+    "functools": _list("functools"),
+    "nemotron": _list("<TOOLCALL>", "</TOOLCALL>"),
+    "mistral": _list(tagged.TOOL_CALLS),
+    "qwen3_coder": _Style(_qwen_xml(qwen_xml.TOOL_CLOSE), between="\n", trigger=qwen_xml.TOOL_OPEN),
+    "seed_oss": _Style(_qwen_xml(qwen_xml.SEED_CLOSE), between="\n", trigger=qwen_xml.SEED_OPEN),
+    "glm": _Style(_glm, between="\n", trigger=glm.TOOL_OPEN),
+    "kimi_k2": _Style(
+        _kimi, (kimi.SECTION_BEGIN,), after=(kimi.SECTION_END,), trigger=kimi.SECTION_BEGIN
     ),
-    "qwen3_coder": _Style(_qwen_xml, between="\n", trigger=qwen_xml.TOOL_OPEN),
     "llama3": _Style(_object("parameters")),
     "json": _Style(_object("arguments"), between="\n"),
-    "mistral": _Style(
-        _object("arguments"), (tagged.TOOL_CALLS, "["), ", ", ("]",), trigger=tagged.TOOL_CALLS
-    ),
     "mistral_v11": _Style(_mistral, trigger=tagged.TOOL_CALLS),
     "deepseek_v3": _Style(
         _deepseek_v3,

@@ -19,7 +19,8 @@ from sluice_gateway.output.formats import (
     ToolCallStart,
 )
 
-from tests.gateway.output.formats.transcripts import TRANSCRIPTS, Meaning, Transcript, machine
+from tests.gateway.output.formats.reading import Meaning, Transcript, machine
+from tests.gateway.output.formats.transcripts import TRANSCRIPTS
 
 ids = [one.name for one in TRANSCRIPTS]
 each = pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=ids)
@@ -229,6 +230,12 @@ ADVERSARIAL = {
     "JSON answer": ("llama3", '{"type": "' + "ab" * LONG),
     "channels": ("harmony", "<|channel|>" * LONG),
     "names": ("mistral", "[TOOL_CALLS]name" * LONG),
+    "keys": ("glm", "<tool_call>get_weather<arg_key>days</arg_key><arg_value>" + "</arg_v" * LONG),
+    "pairs": (
+        "glm",
+        "<tool_call>get_weather" + "<arg_key>days</arg_key><arg_value>1</arg_value>" * LONG,
+    ),
+    "sections": ("kimi_k2", "<|tool_calls_section_begin|><|tool_call_begin|>functions." * LONG),
     "separators": ("deepseek_v3", "<\uff5ctool▁call▁begin\uff5c>" * LONG),
     "parameters": (
         "qwen3_coder",

@@ -13,7 +13,7 @@ from sluice_gateway.output.formats import (
 )
 from sluice_gateway.output.formats.call_ids import nine_id, random_id
 
-from tests.gateway.output.formats.transcripts import BEGIN, ONE, SEP
+from tests.gateway.output.formats.transcripts import BAR, BEGIN, ONE, SEP
 from tests.gateway.text.templates import LLAMA2, LLAMA3, MISTRAL, QWEN3
 
 DEMO = "{{ tools }} <tool_call> {{ message.content }}"
@@ -29,11 +29,38 @@ TEMPLATES = [
     ("DeepSeek R1", f"{BEGIN}{ONE}function{SEP}f\\n```json\\n</think>", "deepseek_v3", "think"),
     ("DeepSeek V3.1", f"{BEGIN}{ONE}{{{{ name }}}}{SEP}</think>", "deepseek_v31", "think"),
     ("gpt-oss", "<|channel|>analysis<|message|> tools", "harmony", "harmony"),
-    ("Phi 4", "{{ tools }}<|tool_call|>[", "tool_call_list", None),
-    ("GLM 4.5", "{{ tools }}<tool_call>{{ name }}<arg_key></think>", None, "think"),
+    ("Granite 3.0", "{{ tools }}<|start_of_role|>", "json", None),
+    ("Granite 3.1", "{{ tools }} only with <|tool_call|> and a list", "tool_call_list", None),
+    (
+        "Granite 3.2",
+        "<|tool_call|> after 'Here is my thought process:' and 'Here is my response:'",
+        "tool_call_list",
+        "granite32",
+    ),
+    (
+        "Granite 3.3",
+        "<|tool_call|> between <think></think> and between <response></response>",
+        "tool_call_list",
+        "granite",
+    ),
+    ("Granite 4", '<|start_of_role|>{{ tools }}<tool_call>\n{"name"', "hermes", None),
+    ("Phi 4 mini", "'<|tool|>' + message['tools'] + '<|/tool|>'", "phi4_mini", None),
+    ("Phi 4 mini with calls", "<|tool|>{{ tools }}<|/tool|><|tool_call|>", "tool_call_list", None),
+    ("Phi 4 mini as functools", "{{ tools }} functools[{}]", "functools", None),
+    ("Nemotron", "<|start_header_id|><TOOLCALL>[{}]</TOOLCALL></think>", "nemotron", "think"),
+    ("GLM 4.5", "{{ tools }}<tool_call>{{ name }}<arg_key></think>", "glm", "think"),
+    ("Kimi K2", "tools<|tool_call_argument_begin|>{{ x }}<think>", "kimi_k2", "think"),
+    ("Seed", "tools<seed:tool_call>\n<function=f>\n<parameter=p>v<seed:think>", "seed_oss", "seed"),
     ("another with tools", "{{ tools | tojson }}", "json", None),
-    ("Seed", "<seed:think>", None, "seed"),
     ("none", "", None, None),
+    # Other markup: not taken for anything.
+    ("DeepSeek V3.2", f"tools{BAR}DSML{BAR}</think>", None, "think"),
+    ("MiniMax M2", "tools<invoke name=\"f\"> '<think>' '\\n<response>'", None, "think"),
+    ("Hunyuan", "tools <tool_calls>[", None, None),
+    ("LFM2", "tools <|tool_call_start|>[f()]<|tool_call_end|>", None, None),
+    ("Gemma 4", "tools <|tool_call>call:f{}<tool_call|>", None, None),
+    ("Kimi K3", "tools '<|open|>' + tag + '<|sep|>'", None, None),
+    ("calls as in Python", "<|start_header_id|>tools [func_name1(a=b)]", None, None),
 ]
 
 

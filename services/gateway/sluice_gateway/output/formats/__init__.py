@@ -3,7 +3,7 @@
 No file here knows of tokens: text goes in, events come out.
 """
 
-from sluice_gateway.output.formats.call_ids import id_of_nine
+from sluice_gateway.output.formats.call_ids import id_of_nine, numbered_ids
 from sluice_gateway.output.formats.events import (
     AnswerEvent,
     ContentDelta,
@@ -36,4 +36,5 @@ __all__ = [
     "ToolFormat",
     "detect",
     "id_of_nine",
+    "numbered_ids",
 ]

@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 import string
+from collections.abc import Iterable, Mapping
 
 PREFIX = "call_"
 _ALPHABET = string.ascii_letters + string.digits
@@ -38,3 +39,12 @@ def id_of_nine(call_id: str) -> str:
         return own
     number = int.from_bytes(hashlib.sha256(call_id.encode()).digest()[:8])
     return "".join(_ALPHABET[number // 62**place % 62] for place in range(9))
+
+
+def numbered_ids(calls: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """The ids that a template of Kimi's takes, by those that a client sent.
+
+    ``calls``: the id and the function's name of each call of a conversation, in order. The model
+    wrote the name and a number that counts them all; what a tool answers is told by it.
+    """
+    return {call_id: f"functions.{name}:{number}" for number, (call_id, name) in enumerate(calls)}

@@ -8,7 +8,8 @@ arguments fenced as ``json``; V3.1 writes the name, the separator, and the bare 
 from __future__ import annotations
 
 from sluice_gateway.output.formats.parse import NAME_MAX, Parse
-from sluice_gateway.output.formats.reader import Marks, Steps
+from sluice_gateway.output.formats.reader import Steps
+from sluice_gateway.output.formats.sections import Section, section
 
 
 def _mark(name: str) -> str:
@@ -22,54 +23,12 @@ CALL_END = _mark("tool▁call▁end")
 SEPARATOR = _mark("tool▁sep")
 FENCE = "```"
 
-_OPENS = Marks((CALLS_BEGIN, CALL_BEGIN))
-_CLOSES = Marks((CALL_END,))
 
-
-def deepseek(parse: Parse) -> Steps[None]:
-    """Read both dialects."""
-    reader = parse.reader
-    while True:
-        mark = yield from parse.rest(_OPENS)
-        if mark is None:
-            return
-        reader.record(mark)
-        if mark == CALLS_BEGIN:
-            yield from reader.spaces()
-            if not (yield from reader.match(CALL_BEGIN)):
-                parse.give_back(marked=True)
-                continue
-        while (yield from _call(parse)):
-            # Another call may follow.
-            reader.record()
-            yield from reader.spaces()
-            if not (yield from reader.match(CALL_BEGIN)):
-                parse.give_back()
-                yield from parse.skip(CALLS_END)
-                break
-
-
-def _call(parse: Parse) -> Steps[bool]:
-    """One call, from behind its first mark. The tape runs."""
-    reader = parse.reader
-    name = yield from _name(parse)
-    if not parse.is_name(name) or (yield from reader.peek()) != "{":
-        parse.give_back(marked=True)
-        return False
-    parse.start(name)
-    if not (yield from reader.value(parse.outlet.arguments)):
-        yield from parse.broken_arguments(_CLOSES)
-        return True
-    yield from parse.skip(FENCE)
-    yield from parse.skip(CALL_END)
-    return True
-
-
-def _name(parse: Parse) -> Steps[str]:
+def _head(parse: Parse) -> Steps[tuple[str, str]]:
     reader = parse.reader
     head = yield from reader.upto(SEPARATOR, NAME_MAX + 2)
     if head is None:
-        return ""
+        return "", ""
     yield from reader.spaces()
     name = head.strip()
     if name == "function" and (yield from reader.peek()) != "{":
@@ -77,4 +36,8 @@ def _name(parse: Parse) -> Steps[str]:
         yield from reader.spaces()
         yield from reader.match(f"{FENCE}json")
         yield from reader.spaces()
-    return name
+    return name, ""
+
+
+#: Reads both dialects.
+deepseek = section(Section(CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, FENCE), _head)

@@ -20,13 +20,14 @@ Tools = Mapping[str, Mapping[str, Any]]
 class Parse:
     """One answer that is being read."""
 
-    __slots__ = ("outlet", "reader", "tools", "truncated")
+    __slots__ = ("answer_end", "outlet", "reader", "tools", "truncated")
 
     def __init__(self, reader: Reader, outlet: Outlet, tools: Tools) -> None:
         self.reader = reader
         self.outlet = outlet
         self.tools = tools
         self.truncated = False  # the text ended because a limit was reached
+        self.answer_end = ""  # a mark that closes the answer, and is none of its text
 
     def is_name(self, name: str) -> bool:
         """Whether a tool may have this name. Not all that models write are names of tools."""
@@ -66,8 +67,12 @@ class Parse:
 
     def rest(self, marks: Marks = NO_MARKS) -> Steps[str | None]:
         """Content, up to a mark. The whole rest of the answer if there is none."""
-        found = yield from self.reader.until(marks, self.outlet.content)
-        return found
+        both = Marks((*marks.strings, self.answer_end)) if self.answer_end else marks
+        while True:
+            found = yield from self.reader.until(both, self.outlet.content)
+            if found is None or found != self.answer_end:
+                return found
+            self.outlet.markup()
 
     def broken_arguments(self, marks: Marks = NO_MARKS) -> Steps[None]:
         """Arguments which are not JSON, up to a mark: the client sees what the model wrote."""

@@ -28,10 +28,10 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 class Marks:
     """Strings to look for, of which none is a beginning of another."""
 
-    __slots__ = ("_firsts", "_longest", "_strings", "pattern")
+    __slots__ = ("_firsts", "_longest", "pattern", "strings")
 
     def __init__(self, strings: Sequence[str]) -> None:
-        self._strings = tuple(strings)
+        self.strings = tuple(strings)
         self._longest = max(map(len, strings), default=0)
         self._firsts = frozenset(string[0] for string in strings)
         # "(?!)" is found nowhere.
@@ -43,7 +43,7 @@ class Marks:
         for place in range(max(at, size - self._longest + 1), size):
             if text[place] in self._firsts:
                 tail = text[place:]
-                if any(string.startswith(tail) for string in self._strings):
+                if any(string.startswith(tail) for string in self.strings):
                     return size - place
         return 0
 

@@ -8,6 +8,9 @@ from enum import Enum
 from sluice_gateway.output.formats.parse import Parse, Read
 from sluice_gateway.output.formats.reader import SPACE, Marks, Steps
 
+#: What most templates call the reasoning of a message.
+REASONING = "reasoning_content"
+
 
 class Opening(Enum):
     """What the prompt has said of reasoning at its end."""
@@ -22,7 +25,10 @@ class ReasoningFormat:
     """How a family of models writes reasoning.
 
     ``inside``: an answer begins inside of it, though the prompt does not open it. ``read``: reads
-    whole answers, where reasoning is not between two marks at the beginning.
+    whole answers, where reasoning is not between two marks at the beginning. ``answer``: marks
+    that may stand around what follows it. ``clues``: a template that has all of these is of this
+    family; where there are none, one of the marks will do. ``key``: what the template calls the
+    reasoning of a message.
     """
 
     name: str
@@ -30,6 +36,9 @@ class ReasoningFormat:
     closing: str
     inside: bool = False
     read: Read | None = None
+    answer: tuple[str, str] | None = None
+    clues: tuple[str, ...] = ()
+    key: str = REASONING
 
     def state(self, prompt: str, continued: str | None = None) -> Opening:
         """What the end of a prompt says.
@@ -64,3 +73,5 @@ def read_reasoning(parse: Parse, style: ReasoningFormat, opening: Opening) -> St
     outlet.markup()
     yield from reader.until(Marks((style.closing,)), outlet.reasoning)
     outlet.markup()
+    if style.answer is not None and (yield from parse.skip(style.answer[0])):
+        parse.answer_end = style.answer[1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
-from sluice_gateway.output.formats import deepseek, qwen_xml
+from sluice_gateway.output.formats import deepseek, glm, kimi, qwen_xml
 from sluice_gateway.output.formats import harmony as gpt_oss
 from sluice_gateway.output.formats import tagged as json_formats
 from sluice_gateway.output.formats.parse import Read
@@ -24,8 +24,8 @@ class ToolFormat:
 
     ``marks``: the strings of its markup, which may be special tokens. ``clues``: a template that
     has all of these, and none of ``unless``, is of this family. ``ids``: "nine" where the
-    template takes ids of nine letters and digits only. ``parallel``: an answer may have several
-    calls.
+    template takes ids of nine letters and digits only, "numbered" where it takes a call's name
+    and number for its id. ``parallel``: an answer may have several calls.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ToolFormat:
     marks: tuple[str, ...] = ()
     clues: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
-    ids: Literal["call", "nine"] = "call"
+    ids: Literal["call", "nine", "numbered"] = "call"
     parallel: bool = True
 
 
@@ -71,6 +71,36 @@ _DEEPSEEK_MARKS = (
     deepseek.CALL_END,
     deepseek.CALLS_END,
 )
+_KIMI_MARKS = (
+    kimi.SECTION_BEGIN,
+    kimi.CALL_BEGIN,
+    kimi.ARGUMENTS_BEGIN,
+    kimi.CALL_END,
+    kimi.SECTION_END,
+)
+_GLM_MARKS = (
+    glm.TOOL_OPEN,
+    glm.KEY_OPEN,
+    glm.KEY_CLOSE,
+    glm.VALUE_OPEN,
+    glm.VALUE_CLOSE,
+    glm.TOOL_CLOSE,
+)
+# Granite 3.1 writes the mark without bars, whatever its template says.
+_TOOL_CALL_LIST = (
+    json_formats.tagged("<|tool_call|>", "<|/tool_call|>", also="<tool_call>"),
+    ("<|tool_call|>", "<|/tool_call|>"),
+)
+# Markup of calls that nothing here reads: a model that was taught it would not write bare JSON.
+_OTHERS = (
+    "\N{FULLWIDTH VERTICAL LINE}DSML\N{FULLWIDTH VERTICAL LINE}",  # DeepSeek V3.2
+    "<invoke name=",  # MiniMax M2
+    "<tool_calls>",  # Hunyuan
+    "<|tool_call_start|>",  # LFM2
+    "<|tool_call>",  # Gemma 4
+    "<|open|>",  # Kimi K3
+    "func_name1(",  # calls as in Python: ToolACE, Llama's other template
+)
 _MISTRAL_MARKS = (json_formats.TOOL_CALLS, json_formats.CALL_ID, json_formats.ARGS)
 
 # In the order in which their clues are looked for: the more special first.
@@ -100,24 +130,37 @@ _TOOLS = (
         "deepseek_v3", deepseek.deepseek, _DEEPSEEK_MARKS, clues=(deepseek.SEPARATOR, "```json")
     ),
     ToolFormat("deepseek_v31", deepseek.deepseek, _DEEPSEEK_MARKS, clues=(deepseek.SEPARATOR,)),
+    ToolFormat("kimi_k2", kimi.kimi, _KIMI_MARKS, clues=(kimi.ARGUMENTS_BEGIN,), ids="numbered"),
+    ToolFormat(
+        "seed_oss",
+        qwen_xml.qwen_xml(qwen_xml.SEED_OPEN, qwen_xml.SEED_CLOSE),
+        (qwen_xml.SEED_OPEN, qwen_xml.SEED_CLOSE),
+        clues=(qwen_xml.SEED_OPEN,),
+    ),
     ToolFormat(
         "qwen3_coder",
-        qwen_xml.qwen_xml,
+        qwen_xml.qwen_xml(),
         (qwen_xml.TOOL_OPEN, qwen_xml.TOOL_CLOSE),
         clues=(qwen_xml.FUNCTION_OPEN, qwen_xml.PARAMETER_OPEN),
     ),
+    ToolFormat("glm", glm.glm, _GLM_MARKS, clues=(glm.TOOL_OPEN, glm.KEY_OPEN)),
     ToolFormat(
         "hermes",
         json_formats.tagged("<tool_call>", "</tool_call>"),
         ("<tool_call>", "</tool_call>"),
         clues=("<tool_call>",),
-        unless=("<arg_key>",),  # GLM's, which is another format
+    ),
+    ToolFormat("tool_call_list", *_TOOL_CALL_LIST, clues=("<|tool_call|>",)),
+    # Phi-4-mini's own template shows tools, but no call.
+    ToolFormat("phi4_mini", *_TOOL_CALL_LIST, clues=("<|tool|>", "<|/tool|>")),
+    ToolFormat(
+        "functools", json_formats.tagged("functools"), ("functools",), clues=("functools[",)
     ),
     ToolFormat(
-        "tool_call_list",
-        json_formats.tagged("<|tool_call|>", "<|/tool_call|>"),
-        ("<|tool_call|>", "<|/tool_call|>"),
-        clues=("<|tool_call|>",),
+        "nemotron",
+        json_formats.tagged("<TOOLCALL>", "</TOOLCALL>"),
+        ("<TOOLCALL>", "</TOOLCALL>"),
+        clues=("<TOOLCALL>[",),
     ),
     ToolFormat(
         "llama3",
@@ -127,7 +170,7 @@ _TOOLS = (
         parallel=False,  # its template refuses to show more than one
     ),
     # A template that shows tools, but no way to call them that we know.
-    ToolFormat("json", json_formats.bare(), clues=("tools",), unless=("<arg_key>",)),
+    ToolFormat("json", json_formats.bare(), clues=("tools",), unless=_OTHERS),
 )
 
 _REASONING = (
@@ -136,9 +179,19 @@ _REASONING = (
         f"{gpt_oss.CHANNEL}analysis{gpt_oss.MESSAGE}",
         gpt_oss.END,
         read=gpt_oss.harmony,
+        clues=(gpt_oss.CHANNEL, "analysis"),
+        key="thinking",
     ),
     ReasoningFormat("mistral", "[THINK]", "[/THINK]"),
     ReasoningFormat("seed", "<seed:think>", "</seed:think>"),
+    ReasoningFormat(
+        "granite",
+        "<think>",
+        "</think>",
+        answer=("<response>", "</response>"),
+        clues=("<think></think>", "<response></response>"),
+    ),
+    ReasoningFormat("granite32", "Here is my thought process:", "Here is my response:"),
     ReasoningFormat("think", "<think>", "</think>"),
     # For a model that reasons, but whose template does not say so: never found, only chosen.
     ReasoningFormat("think_always", "<think>", "</think>", inside=True),
@@ -174,8 +227,8 @@ def _tools_of(template: str) -> ToolFormat | None:
 
 def _reasoning_of(template: str) -> ReasoningFormat | None:
     for one in _REASONING:
-        if one.read is not None:
-            found = gpt_oss.CHANNEL in template and "analysis" in template
+        if one.clues:
+            found = all(clue in template for clue in one.clues)
         else:
             # Templates that leave earlier reasoning out may have but the closing mark.
             found = one.opening in template or one.closing in template

@@ -10,17 +10,18 @@ PYTHON_TAG = "<|python_tag|>"
 TOOL_CALLS, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 
 
-def tagged(opening: str, closing: str = "") -> Read:
+def tagged(opening: str, closing: str = "", *, also: str = "") -> Read:
     """JSON between two marks, or from a mark to the end; an object, or a list of them.
 
     Hermes, Qwen: ``<tool_call>`` for each call. Phi, Granite: ``<|tool_call|>`` before a list.
+    ``also``: another mark that may open it.
     """
-    opens = Marks((opening,))
+    opens = Marks((opening, also) if also else (opening,))
     closes = Marks((closing,)) if closing else NO_MARKS
 
     def read(parse: Parse) -> Steps[None]:
-        while (yield from parse.rest(opens)) is not None:
-            parse.reader.record(opening)
+        while (mark := (yield from parse.rest(opens))) is not None:
+            parse.reader.record(mark)
             yield from parse.reader.spaces()
             yield from json_calls(parse, closing, closes)
 
