@@ -92,7 +92,8 @@ class PromptBuilder:
 
     def detokenize(self, request: DetokenizeRequest) -> str:
         """The ids' text, special tokens included."""
-        self._checked(request.tokens, "tokens")
+        if request.tokens:
+            self._checked(request.tokens, "tokens")
         return self._model.tokenizer.decode(request.tokens, skip_special_tokens=False)
 
     def _completion(

@@ -367,6 +367,11 @@ def test_detokenize_turns_ids_back_into_text() -> None:
         PromptBuilder(model()).detokenize(DetokenizeRequest(tokens=[10**6]))
 
 
+def test_no_tokens_are_no_text_as_no_text_is_no_tokens() -> None:
+    assert PromptBuilder(model()).detokenize(DetokenizeRequest(tokens=[])) == ""
+    assert PromptBuilder(model()).tokenize(TokenizeRequest(prompt="")) == []
+
+
 def test_a_model_serves_the_same_as_one_with_the_same_numbers() -> None:
     files = files_of("byte_level")
     one = ServedModel.build(ModelInfo("demo", 10, 400, created=1), files)
