@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from sluice.worker.v1 import worker_pb2 as pb
-from sluice_gateway.abilities import LATER_FIELDS, for_request
 from sluice_gateway.bad_words import BAD_WORD_IDS_MAX, bad_word_ids
 from sluice_gateway.errors import InvalidRequest
 
@@ -50,20 +47,6 @@ def test_a_word_beyond_the_logits_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest) as caught:
         bad_word_ids(["hi", "fox"], model(vocab_size=ids_of("fox")[0]))
     assert caught.value.param == "bad_words[1]"
-
-
-@pytest.mark.parametrize("field", LATER_FIELDS)
-def test_a_field_that_a_worker_would_ignore_is_refused_by_name(field: str) -> None:
-    params = pb.SamplingParams(bad_words=[pb.TokenSequence(ids=[1])])
-    served = model()
-    with pytest.raises(InvalidRequest) as caught:
-        for_request(served, params)
-    assert caught.value.param == LATER_FIELDS[field]
-    able = replace(served, info=replace(served.info, request_fields=frozenset({field, "other"})))
-    needing = for_request(able, params)
-    assert able.takes_prompts_of(needing)
-    assert not served.takes_prompts_of(needing)
-    assert served.takes_prompts_of(for_request(served, pb.SamplingParams(top_k=5)))
 
 
 def test_bad_words_are_not_in_the_answer(fake_model_dir: Path) -> None:

@@ -4,6 +4,7 @@ from sluice.worker.v1 import worker_pb2 as pb
 from sluice_gateway.model import GenerationDefaults
 from sluice_gateway.sampling import row_seeds, sampling_params
 from sluice_gateway.schema.chat import ChatRequest
+from sluice_gateway.schema.completions import CompletionRequest
 from sluice_gateway.schema.parsing import parse
 
 
@@ -38,7 +39,15 @@ def test_every_field_of_the_contract_can_be_set_by_a_client() -> None:
     unset = {field.name for field in params.DESCRIPTOR.fields} - {
         field.name for field, _ in params.ListFields()
     }
-    assert not unset
+    assert unset == {"prompt_logprobs"}  # of completions: the next test
+
+
+def test_log_probabilities_of_the_prompt_are_asked_for_in_completions() -> None:
+    asked = parse(b'{"prompt":"x","echo":true,"logprobs":2}', CompletionRequest)
+    params = sampling_params(asked, GenerationDefaults(), 7)
+    assert (params.logprobs, params.prompt_logprobs) == (2, 2)
+    silent = parse(b'{"prompt":"x","echo":true}', CompletionRequest)
+    assert not sampling_params(silent, GenerationDefaults(), 7).HasField("prompt_logprobs")
 
 
 def test_seeds_count_up_from_the_clients_and_are_random_without() -> None:

@@ -45,6 +45,7 @@ def test_every_value_arrives() -> None:
         allowed_token_ids=(1, 2, 3),
         seeded=True,
         bad_words=((5,), (6, 7)),
+        prompt_logprobs=2,
     )
     theirs = vllm_sampling_params(ours, RowSpec(RowKey(1, 1), (1 << 64) - 1, (4, 4, 4)))
     assert (theirs.max_tokens, theirs.min_tokens) == (17, 2)
@@ -56,6 +57,9 @@ def test_every_value_arrives() -> None:
     assert theirs.logprobs == 4
     assert theirs.allowed_token_ids == [1, 2, 3]
     assert theirs.bad_words_token_ids == [[5], [6, 7]]
+    assert theirs.prompt_logprobs == 2
+    another = vllm_sampling_params(ours, RowSpec(RowKey(1, 2), 1), tells_prompt=False)
+    assert another.prompt_logprobs is None
     assert theirs.seed == (1 << 63) - 1
     assert not theirs.detokenize
 

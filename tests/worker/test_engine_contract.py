@@ -26,6 +26,7 @@ from sluice_worker.engines.base import (
     RowSpec,
     SamplingParams,
     StepOutput,
+    TokenLogprobs,
 )
 from sluice_worker.lifecycle import State
 from sluice_worker.progress import Progress
@@ -204,6 +205,47 @@ def test_logprobs_come_with_each_token(running: Running) -> None:
 
 def test_it_honours_all_of_the_contracts_later_fields(running: Running) -> None:
     assert running.engine.model.request_fields == LATER_FIELDS
+
+
+def of_prompt(running: Running, key: RowKey) -> list[TokenLogprobs]:
+    entries: list[TokenLogprobs] = []
+    for row in running.outputs(key):
+        if row.prompt_logprobs is not None:
+            assert row.prompt_logprobs.position == len(entries) + 1
+            entries += row.prompt_logprobs.entries
+    return entries
+
+
+@pytest.mark.parametrize("top", [0, 2])
+def test_a_requests_first_row_tells_the_log_probabilities_of_the_prompt(
+    running: Running, top: int
+) -> None:
+    prompt = PROMPT * 30
+    run(running, request(prompt=prompt))  # a cache of prompts must not hide any of it
+    first, second = run(running, request(rows=2, prompt=prompt, prompt_logprobs=top))
+    entries = of_prompt(running, first)
+    assert len(entries) == len(prompt) - 1
+    assert all(entry.logprob <= 0 and len(entry.top) == top for entry in entries)
+    for entry in entries:
+        assert [value for _, value in entry.top] == sorted((v for _, v in entry.top), reverse=True)
+    assert not of_prompt(running, second)
+    assert running.ids(first) == running.ids(second)
+
+
+def test_a_prompt_of_one_token_has_nothing_to_tell(running: Running) -> None:
+    (key,) = run(running, request(prompt=PROMPT[:1], prompt_logprobs=1))
+    assert not of_prompt(running, key)
+
+
+def test_a_prompts_log_probability_is_that_of_generating_it(running: Running) -> None:
+    (generated,) = run(running, request(max_tokens=6, logprobs=1))
+    ids = running.ids(generated)
+    (key,) = run(running, request(prompt=(*PROMPT, *ids), max_tokens=1, prompt_logprobs=1))
+    said = [entry for row in running.outputs(generated) for entry in row.logprobs or ()]
+    again = of_prompt(running, key)[len(PROMPT) - 1 :]
+    for token, before, after in zip(ids, said, again, strict=True):
+        assert after.top[0][0] == token
+        assert after.logprob == pytest.approx(before.logprob, abs=1e-3)
 
 
 def test_bad_words_are_not_generated(running: Running) -> None:

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 from sluice.worker.v1 import worker_pb2 as pb
-from sluice_worker import wire
+from sluice_worker import frames, wire
 from sluice_worker.engines.base import (
     AdapterInfo,
     Constraint,
     ErrorCode,
     FinishReason,
     ModelInfo,
+    PromptLogprobs,
     RequestError,
     RowFinish,
     RowKey,
@@ -72,6 +73,7 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
         structured_output=pb.StructuredOutput(regex="a+"),
         seeded=True,
         bad_words=[pb.TokenSequence(ids=[1, 2]), pb.TokenSequence(ids=[3])],
+        prompt_logprobs=3,
     )
     taken = wire.sampling_params(given, MODEL)
     names = {field.name for field in given.DESCRIPTOR.fields}
@@ -94,6 +96,8 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
 def test_absent_logprobs_are_none_and_zero_is_zero() -> None:
     assert wire.sampling_params(sampling(), MODEL).logprobs is None
     assert wire.sampling_params(sampling(logprobs=0), MODEL).logprobs == 0
+    assert wire.sampling_params(sampling(), MODEL).prompt_logprobs is None
+    assert wire.sampling_params(sampling(prompt_logprobs=0), MODEL).prompt_logprobs == 0
 
 
 @pytest.mark.parametrize(
@@ -116,6 +120,7 @@ def test_absent_logprobs_are_none_and_zero_is_zero() -> None:
         ({"stop_token_ids": [100]}, "stop_token_ids"),
         ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids"),
         ({"allowed_token_ids": [100]}, "allowed_token_ids"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs"),
         ({"bad_words": words(1, 0)}, "bad_words"),
         ({"bad_words": words(*[1] * 129)}, "bad_words"),
         ({"bad_words": words(1000, 25)}, "bad_words"),
@@ -195,7 +200,7 @@ def test_an_engine_without_structured_output_refuses_it() -> None:
     )
 
 
-@pytest.mark.parametrize("changes", [{"bad_words": words(1)}])
+@pytest.mark.parametrize("changes", [{"bad_words": words(1)}, {"prompt_logprobs": 0}])
 def test_a_later_field_that_the_engine_does_not_honour_is_refused_by_name(
     changes: dict[str, object],
 ) -> None:
@@ -218,7 +223,7 @@ def test_prompt_and_output_must_fit_the_context() -> None:
 
 def test_a_step_of_single_tokens_has_no_counts() -> None:
     rows = [RowOutput(RowKey(1, 7), [11]), RowOutput(RowKey(1, 8), [12])]
-    step = wire.step_message(rows, batch_size=5).step
+    step = frames.step_message(rows, batch_size=5).step
     assert (list(step.row_ids), list(step.token_ids)) == ([7, 8], [11, 12])
     assert not step.token_counts
     assert step.batch_size == 5
@@ -239,7 +244,7 @@ def test_a_step_carries_starts_logprobs_and_finishes() -> None:
         ),
         RowOutput(RowKey(1, 8), [], finish=RowFinish(FinishReason.ERROR, error=error)),
     ]
-    step = wire.step_message(rows, batch_size=2).step
+    step = frames.step_message(rows, batch_size=2).step
     assert list(step.token_counts) == [2, 0]
     assert (step.starts[0].queue_us, step.starts[0].prefill_us) == (500_000, 250_000)
     assert step.starts[0].cached_tokens == 3
@@ -250,11 +255,41 @@ def test_a_step_carries_starts_logprobs_and_finishes() -> None:
     assert step.finishes[1].error.code == pb.ERROR_CODE_INTERNAL
 
 
+def test_what_is_told_of_a_prompt_comes_first_and_in_bounded_pieces() -> None:
+    entries = [TokenLogprobs(-float(place), ((place, -0.5),)) for place in range(2500)]
+    rows = [
+        RowOutput(RowKey(1, 7), [], prompt_logprobs=PromptLogprobs(1, entries)),
+        RowOutput(RowKey(1, 8), [11]),
+    ]
+    *pieces, last = [frame.step for frame in frames.step_messages(rows, 2)]
+    told = [piece.prompt_logprobs[0] for piece in pieces]
+    assert [(one.row_id, one.position, len(one.logprobs)) for one in told] == [
+        (7, 1, 1024),
+        (7, 1025, 1024),
+        (7, 2049, 452),
+    ]
+    assert list(told[1].top_ids[:2]) == [1024, 1025]
+    assert told[1].top_count == 1
+    assert list(last.row_ids) == [8]
+    assert not last.token_counts
+
+
+def test_a_step_that_tells_of_prompts_alone_has_no_frame_of_tokens() -> None:
+    told = PromptLogprobs(1, [TokenLogprobs(-1.0)])
+    rows = [RowOutput(RowKey(1, 7), [], prompt_logprobs=told)]
+    (frame,) = frames.step_messages(rows, 1)
+    assert frame.step.prompt_logprobs
+    assert not frame.step.row_ids
+    assert list(frames.step_messages([RowOutput(RowKey(1, 8), [1])], 1)) == [
+        frames.step_message([RowOutput(RowKey(1, 8), [1])], 1)
+    ]
+
+
 def test_every_code_and_reason_has_its_place_in_the_contract() -> None:
     for code in ErrorCode:
-        message = wire.error_message(RequestError(code, "m"))
+        message = frames.error_message(RequestError(code, "m"))
         assert pb.ErrorCode.Name(message.code) == f"ERROR_CODE_{code.name}"
     for reason in FinishReason:
         row = RowOutput(RowKey(1, 1), [], finish=RowFinish(reason))
-        finish = wire.step_message([row], 1).step.finishes[0]
+        finish = frames.step_message([row], 1).step.finishes[0]
         assert pb.FinishReason.Name(finish.reason) == f"FINISH_REASON_{reason.name}"

@@ -7,8 +7,12 @@ from sluice.worker.v1 import worker_pb2 as pb
 from sluice_gateway.errors import InvalidRequest
 from sluice_gateway.model import ServedModel
 
-#: The contract's later fields (see GetModelResponse.request_fields), and the clients' names.
-LATER_FIELDS = {"bad_words": "bad_words"}
+#: The contract's later fields (see GetModelResponse.request_fields): which field of the client's
+#: each comes from, and what to call it.
+LATER_FIELDS = {
+    "bad_words": ("bad_words", "'bad_words'"),
+    "prompt_logprobs": ("echo", "'echo' together with 'logprobs'"),
+}
 
 
 def for_request(model: ServedModel, sampling: pb.SamplingParams) -> ServedModel:
@@ -20,9 +24,9 @@ def for_request(model: ServedModel, sampling: pb.SamplingParams) -> ServedModel:
         field.name for field, _ in sampling.ListFields() if field.name in LATER_FIELDS
     )
     for name in sorted(needed - model.info.request_fields):
-        param = LATER_FIELDS[name]
+        param, what = LATER_FIELDS[name]
         raise InvalidRequest(
-            f"The worker of the model `{model.name}` does not support '{param}'. Leave it out.",
+            f"The worker of the model `{model.name}` does not support {what}. Leave it out.",
             param=param,
             code="unsupported_parameter",
         )

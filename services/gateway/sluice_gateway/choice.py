@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sluice.worker.v1 import worker_pb2 as pb
 
-from sluice_gateway.errors import ApiError
+from sluice_gateway.echo import Echo
+from sluice_gateway.errors import ApiError, InternalError
 from sluice_gateway.failures import failure_of
 from sluice_gateway.generation import Row
-from sluice_gateway.output import Event, Finished, FinishReason, OutputMachine
+from sluice_gateway.output import Event, Finished, FinishReason, OutputMachine, TextDelta
 from sluice_gateway.output.logprobs import floored
 
 _REASONS: dict[pb.FinishReason.ValueType, FinishReason] = {
@@ -23,7 +24,10 @@ class Choice:
     """
 
     __slots__ = (
+        "_echo",
         "_machine",
+        "_shift",
+        "_silent",
         "_taken",
         "_wants_logprobs",
         "done",
@@ -34,8 +38,16 @@ class Choice:
     )
 
     def __init__(
-        self, index: int, row: Row, machine: OutputMachine, *, wants_logprobs: bool
+        self,
+        index: int,
+        row: Row,
+        machine: OutputMachine,
+        *,
+        wants_logprobs: bool,
+        echo: Echo | None = None,
+        silent: bool = False,
     ) -> None:
+        """``echo``: what it begins with. ``silent``: nothing that is generated is told."""
         self.index = index
         self.row = row
         self.done = False
@@ -43,13 +55,44 @@ class Choice:
         self.failure: ApiError | None = None
         self._machine = machine
         self._wants_logprobs = wants_logprobs
+        self._echo = echo
+        self._shift = 0
+        self._silent = silent
         self._taken = 0
 
     def advance(self) -> list[Event]:
         """What is new since the last call."""
+        if self._echo is None:
+            events = self._generated()
+            return self._behind_prompt(events) if self._shift else events
+        prompt = self._echo.event()
+        if prompt is None:  # it comes first
+            self._look_for_failure()
+            return []
+        self._shift = len(self._echo.text)
+        self._echo = None
+        return [prompt, *self._behind_prompt(self._generated())]
+
+    def _look_for_failure(self) -> None:
+        """While nothing can be told: an end without the prompt's log-probabilities is one, too."""
+        finish, generation = self.row.finish, self.row.generation
+        self.failure = (failure_of(finish) if finish is not None else None) or generation.failure
+        if self.failure is None and all(row.finish is not None for row in generation.rows):
+            self.failure = InternalError("The worker told nothing of the prompt.")
+        self.done = self.failure is not None
+
+    def _behind_prompt(self, events: list[Event]) -> list[Event]:
+        """The events with offsets that count the prompt's text."""
+        for event in events:
+            if isinstance(event, TextDelta):
+                for found in event.logprobs or ():
+                    found.offset += self._shift
+        return events
+
+    def _generated(self) -> list[Event]:
         row = self.row
         events: list[Event] = []
-        count = len(row.ids)
+        count = 0 if self._silent else len(row.ids)
         if count > self._taken:
             fresh = row.ids[self._taken :]
             logprobs = row.logprobs[self._taken :] if self._wants_logprobs else None
@@ -61,7 +104,8 @@ class Choice:
         elif row.finish is not None:
             self.failure = failure_of(row.finish)
             if self.failure is None:
-                events += self._machine.close(_REASONS[row.finish.reason])
+                reason = "length" if self._silent else _REASONS[row.finish.reason]
+                events += self._machine.close(reason)
                 self._finish(events)
         else:
             self.failure = row.generation.failure
@@ -81,9 +125,9 @@ class Choice:
 
     @property
     def mean_logprob(self) -> float:
-        """The mean log-probability of its tokens. Of a choice that has some, and asked for it."""
+        """The mean log-probability of its tokens, where they were asked for; 0 of none."""
         scores = self.row.logprobs[: self.completion_tokens]
-        return sum(floored(logprob) for logprob, _ in scores) / len(scores)
+        return sum(floored(logprob) for logprob, _ in scores) / max(1, len(scores))
 
     @property
     def reasoning_tokens(self) -> int:

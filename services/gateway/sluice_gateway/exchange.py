@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from sluice_gateway.abilities import for_request
 from sluice_gateway.choice import Choice
 from sluice_gateway.connection import WorkerConnection
+from sluice_gateway.echo import Echo
 from sluice_gateway.errors import ApiError, InvalidRequest, Overloaded, Unavailable
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.generation import Generation, Signal
@@ -70,15 +71,31 @@ class Exchange:
         ]
         self.model = for_request(model, self._generations[0].sampling)
         self._form = prompts[0].form
-        spec = OutputSpec(request, model, self._form)
-        rows = [row for generation in self._generations for row in generation.rows]
-        self.choices = [
-            Choice(index, row, spec.machine(), wants_logprobs=request.top_count is not None)
-            for index, row in enumerate(rows)
-        ]
+        self.choices = self._made_choices(request, OutputSpec(request, model, self._form))
         self._live = self.choices
         self._failure: Exception | None = None
         self._first_token_seen = False
+
+    def _made_choices(self, request: SamplingRequest, spec: OutputSpec) -> list[Choice]:
+        choices: list[Choice] = []
+        for prompt, generation in zip(self._prompts, self._generations, strict=True):
+            echo, scores = None, generation.prompt_scores
+            if scores is not None:
+                tokenizer = self.model.tokenizer
+                echo = Echo(prompt.text, prompt.ids, prompt.offsets, scores, tokenizer)
+            first = len(choices)
+            choices += [
+                Choice(
+                    first + number,
+                    row,
+                    spec.machine(),
+                    wants_logprobs=request.top_count is not None,
+                    echo=echo,
+                    silent=request.token_limit == 0,
+                )
+                for number, row in enumerate(generation.rows)
+            ]
+        return choices
 
     @property
     def usage(self) -> Usage:

@@ -14,7 +14,7 @@ from sluice_gateway.errors import (
 )
 
 #: Where the client's name for a field is not the contract's.
-_PARAMS = {"prompt_ids": "prompt", "rows": "n"}
+_PARAMS = {"prompt_ids": "prompt", "rows": "n", "prompt_logprobs": "echo"}
 
 
 def error_for_client(error: pb.Error) -> ApiError:

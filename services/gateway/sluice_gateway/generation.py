@@ -9,6 +9,7 @@ from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_gateway.errors import ApiError
 from sluice_gateway.output import TokenScore
+from sluice_gateway.prompt_scores import PromptScores
 
 
 class Signal:
@@ -55,13 +56,17 @@ def _not_submitted() -> None:
 
 
 class Generation:
-    """One prompt and its rows, on one worker. The consumer sees new tokens in ``Row.ids``."""
+    """One prompt and its rows, on one worker. The consumer sees new tokens in ``Row.ids``.
+
+    ``prompt_scores`` are the log-probabilities of the prompt's tokens, where they were asked for.
+    """
 
     __slots__ = (
         "_answered",
         "adapter",
         "failure",
         "prompt_ids",
+        "prompt_scores",
         "request_id",
         "rows",
         "sampling",
@@ -83,8 +88,21 @@ class Generation:
         self.signal = signal
         self.request_id = request_id
         self.rows = [Row(self, seed, signal) for seed in seeds]
+        self.prompt_scores: PromptScores | None = None
+        if sampling.HasField("prompt_logprobs"):
+            self.prompt_scores = PromptScores(len(prompt_ids))
         self.failure: ApiError | None = None
         self._answered = asyncio.Event()
+
+    @property
+    def sampling_left(self) -> pb.SamplingParams:
+        """What a worker is still to be asked for: of the prompt nothing that was told."""
+        if self.prompt_scores is None or not self.prompt_scores.complete:
+            return self.sampling
+        left = pb.SamplingParams()
+        left.CopyFrom(self.sampling)
+        left.ClearField("prompt_logprobs")
+        return left
 
     async def admission(self) -> None:
         """Return when the worker has taken the request. Raises the ApiError if it did not."""

@@ -21,7 +21,7 @@ def chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
 
 
 def completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """The ``logprobs`` of a completion choice. A top map also has the token that was drawn."""
+    """The ``logprobs`` of a completion choice. A top map also has the token itself."""
     return {
         "tokens": [_name(entry.raw) for entry in entries],
         "token_logprobs": [entry.logprob for entry in entries],
@@ -30,11 +30,13 @@ def completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
     }
 
 
-def _token(raw: bytes, logprob: float) -> dict[str, Any]:
+def _token(raw: bytes, logprob: float | None) -> dict[str, Any]:
     return {"token": raw.decode(errors="replace"), "logprob": logprob, "bytes": list(raw)}
 
 
-def _top(entry: TokenLogprob) -> dict[str, float]:
+def _top(entry: TokenLogprob) -> dict[str, float] | None:
+    if entry.logprob is None:
+        return None
     top = {_name(one.raw): one.logprob for one in entry.top}
     return {**top, _name(entry.raw): entry.logprob}
 

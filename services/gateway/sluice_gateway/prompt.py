@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sluice_gateway.bad_words import bad_word_ids
+from sluice_gateway.echo import ECHOED_TOKENS_MAX, id_offsets, text_offsets
 from sluice_gateway.errors import ContextLengthExceeded, InvalidRequest
 from sluice_gateway.form import PLAIN, AnswerForm, chat_form, completion_form
 from sluice_gateway.model import ServedModel
@@ -34,7 +35,8 @@ class Prompt:
     ``ids``: at least one, each below the model's vocabulary size. ``max_tokens``: the most that
     may be generated, at least 1; both together are within the context. ``text``: what ``echo``
     gives back, empty if it was not asked for. ``form``: what its answers may be. ``bad_words``: the
-    ids of what may not be in them.
+    ids of what may not be in them. ``offsets``: where the text of each of ``ids`` begins in
+    ``text``, if the log-probabilities of the prompt were asked for.
     """
 
     ids: list[int]
@@ -42,6 +44,7 @@ class Prompt:
     text: str = ""
     form: AnswerForm = PLAIN
     bad_words: tuple[tuple[int, ...], ...] = ()
+    offsets: Sequence[int] = ()
 
 
 class PromptBuilder:
@@ -80,6 +83,7 @@ class PromptBuilder:
             self._completion(request, prompt, f"prompt[{place}]" if several else "prompt")
             for place, prompt in enumerate(request.prompts)
         ]
+        _check_echoed(request, prompts)
         return [replace(prompt, form=form, bad_words=words) for prompt in prompts]
 
     def tokenize(self, request: TokenizeRequest) -> list[int]:
@@ -107,13 +111,19 @@ class PromptBuilder:
         else:
             ids = prompt
         left = max(1, self._model.max_model_len - len(ids))
-        asked = request.token_limit or min(DEFAULT_MAX_TOKENS, left)
-        limit = self._limit(len(ids), request, asked, param)
+        asked = (
+            min(DEFAULT_MAX_TOKENS, left) if request.token_limit is None else request.token_limit
+        )
+        limit = self._limit(len(ids), request, max(1, asked), param)
         self._checked(ids, param)
         if not request.echo:
             return Prompt(ids, limit)
         text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
-        return Prompt(ids, limit, text)
+        if request.prompt_top_count is None:
+            return Prompt(ids, limit, text)
+        written = isinstance(prompt, str)
+        offsets = text_offsets(tokenizer, ids, text) if written else id_offsets(tokenizer, ids)
+        return Prompt(ids, limit, text, offsets=offsets)
 
     def _rendered(self, request: Conversation, *, generates: bool = True) -> Rendered:
         check = self._check_characters if generates else _check_tokenized
@@ -224,6 +234,16 @@ class PromptBuilder:
                     f" vocabulary of {self._model.vocab_size} tokens.",
                     param=param,
                 )
+
+
+def _check_echoed(request: CompletionRequest, prompts: list[Prompt]) -> None:
+    told = sum(len(prompt.ids) for prompt in prompts) * request.candidates
+    if request.prompt_top_count is not None and told > ECHOED_TOKENS_MAX:
+        raise InvalidRequest(
+            f"With 'echo' and 'logprobs' the prompts of all choices may have {ECHOED_TOKENS_MAX}"
+            f" tokens together, but these have {told}. Send fewer of them in one request.",
+            param="prompt",
+        )
 
 
 def _too_long(longest: int, rest: str) -> str:

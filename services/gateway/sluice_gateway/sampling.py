@@ -54,6 +54,7 @@ def sampling_params(
         allowed_token_ids=request.allowed_token_ids or (),
         seeded=request.seed is not None,
         structured_output=structured,
+        prompt_logprobs=request.prompt_top_count,
         bad_words=[pb.TokenSequence(ids=ids) for ids in bad_words],
     )
 

@@ -18,6 +18,7 @@ from sluice_gateway import PROTOCOL_VERSION
 from sluice_gateway.errors import ApiError, Unavailable
 from sluice_gateway.failures import error_for_client
 from sluice_gateway.generation import Generation, Row, Signal
+from sluice_gateway.prompt_scores import unpacked
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class WorkerSession:
             raise worker_lost()
         submit = pb.Submit(
             prompt_ids=generation.prompt_ids,
-            sampling=generation.sampling,
+            sampling=generation.sampling_left,
             request_id=generation.request_id,
             adapter=generation.adapter,
         )
@@ -189,6 +190,8 @@ class WorkerSession:
         news: dict[Signal, None] = {}
         if step.starts or step.logprobs or step.finishes:
             self._take_details(step, news)
+        for piece in step.prompt_logprobs:
+            self._take_of_prompt(piece, news)
         if step.token_counts:
             self._take_runs(step, news)
         else:
@@ -208,10 +211,18 @@ class WorkerSession:
                 row.start = start
         for positions in step.logprobs:
             if row := self._rows.get(positions.row_id):
-                row.logprobs += _unpack_logprobs(positions)
+                row.logprobs += unpacked(positions)
         for finish in step.finishes:
             if row := self._rows.get(finish.row_id):
                 row.finish = finish
+                news[row.signal] = None
+
+    def _take_of_prompt(self, piece: pb.PromptLogprobs, news: dict[Signal, None]) -> None:
+        row = self._rows.get(piece.row_id)
+        scores = row.generation.prompt_scores if row is not None else None
+        if row is not None and scores is not None:
+            scores.add(piece)
+            if scores.complete:
                 news[row.signal] = None
 
     def _take_runs(self, step: pb.Step, news: dict[Signal, None]) -> None:
@@ -223,15 +234,6 @@ class WorkerSession:
                 row.ids += token_ids[start : start + count]
                 news[row.signal] = None
             start += count
-
-
-def _unpack_logprobs(
-    positions: pb.RowLogprobs,
-) -> Iterable[tuple[float, list[tuple[int, float]]]]:
-    count = positions.top_count
-    pairs = list(zip(positions.top_ids, positions.top_logprobs, strict=True))
-    for number, logprob in enumerate(positions.logprobs):
-        yield logprob, pairs[number * count : (number + 1) * count]
 
 
 @contextlib.contextmanager

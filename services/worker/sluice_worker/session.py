@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from sluice.worker.v1 import worker_pb2 as pb
 
-from sluice_worker import wire
+from sluice_worker import frames, wire
 from sluice_worker.engines.base import (
     Engine,
     ErrorCode,
@@ -170,7 +170,7 @@ class GatewaySession:
         """Queue the Admission that answers ``submit``; without a ``refusal`` it is accepted."""
         admission = pb.Admission(
             row_id=submit.rows[0].row_id if submit.rows else 0,
-            error=wire.error_message(refusal) if refusal else None,
+            error=frames.error_message(refusal) if refusal else None,
         )
         self.send(pb.SessionResponse(admission=admission))
 
@@ -205,8 +205,9 @@ class GatewaySession:
         self.deliver([RowOutput(key, [], finish=finish) for key in keys], 0)
 
     def deliver(self, rows: Sequence[RowOutput], batch_size: int) -> None:
-        """Queue what one engine step produced for this gateway, as one frame."""
+        """Queue what one engine step produced for this gateway."""
         live = [row for row in rows if row.key.row_id in self._rows]
         if live:
-            self.send(wire.step_message(live, batch_size))
+            for frame in frames.step_messages(live, batch_size):
+                self.send(frame)
             self._rows -= {row.key.row_id for row in live if row.finish}

@@ -1,22 +1,20 @@
-"""Between the contract's messages and the engine's types. Checks every value that comes in."""
+"""From the contract's messages to the engine's types. Checks every value that comes in."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_worker.engines.base import (
     Constraint,
     ErrorCode,
-    FinishReason,
     GenerationRequest,
     ModelInfo,
     RequestError,
     RowKey,
-    RowOutput,
     RowSpec,
     SamplingParams,
     StructuredOutput,
@@ -35,20 +33,7 @@ MAX_CHOICES = 1024
 MAX_CONSTRAINT_BYTES = 64 << 10
 
 #: What came after the first release of the contract: an engine says if it honours them.
-LATER_FIELDS = frozenset({"bad_words"})
-
-_ERROR_CODES = {
-    ErrorCode.INVALID_ARGUMENT: pb.ERROR_CODE_INVALID_ARGUMENT,
-    ErrorCode.CONTEXT_LENGTH_EXCEEDED: pb.ERROR_CODE_CONTEXT_LENGTH_EXCEEDED,
-    ErrorCode.UNAVAILABLE: pb.ERROR_CODE_UNAVAILABLE,
-    ErrorCode.OVERLOADED: pb.ERROR_CODE_OVERLOADED,
-    ErrorCode.INTERNAL: pb.ERROR_CODE_INTERNAL,
-}
-_FINISH_REASONS = {
-    FinishReason.STOP: pb.FINISH_REASON_STOP,
-    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    FinishReason.ERROR: pb.FINISH_REASON_ERROR,
-}
+LATER_FIELDS = frozenset({"bad_words", "prompt_logprobs"})
 
 
 def generation_request(session: int, submit: pb.Submit, model: ModelInfo) -> GenerationRequest:
@@ -112,6 +97,7 @@ def sampling_params(sampling: pb.SamplingParams, model: ModelInfo) -> SamplingPa
         seeded=sampling.seeded,
         structured_output=_structured_output(sampling, model),
         bad_words=_bad_words(sampling, vocab_size),
+        prompt_logprobs=sampling.prompt_logprobs if sampling.HasField("prompt_logprobs") else None,
     )
 
 
@@ -169,7 +155,8 @@ def _check_ranges(sampling: pb.SamplingParams) -> None:
     _require(
         sampling.min_tokens <= sampling.max_tokens, "min_tokens", "must not be above max_tokens"
     )
-    _require(sampling.logprobs <= MAX_LOGPROBS, "logprobs", f"must be at most {MAX_LOGPROBS}")
+    for name in ("logprobs", "prompt_logprobs"):
+        _require(getattr(sampling, name) <= MAX_LOGPROBS, name, f"must be at most {MAX_LOGPROBS}")
     _require(
         len(sampling.logit_bias) <= MAX_LOGIT_BIAS, "logit_bias", f"at most {MAX_LOGIT_BIAS} ids"
     )
@@ -189,54 +176,3 @@ def _check_ids(field: str, ids: Iterable[int], vocab_size: int) -> None:
 def _require(condition: bool, field: str, reason: str) -> None:
     if not condition:
         raise RequestError(ErrorCode.INVALID_ARGUMENT, f"{field}: {reason}", field)
-
-
-def error_message(error: RequestError) -> pb.Error:
-    """A RequestError as the contract has it."""
-    return pb.Error(code=_ERROR_CODES[error.code], message=error.message, field=error.field)
-
-
-def step_message(rows: Sequence[RowOutput], batch_size: int) -> pb.SessionResponse:
-    """One engine step's rows of one session, as one frame."""
-    token_ids: list[int] = []
-    for row in rows:
-        token_ids += row.token_ids
-    counts = [len(row.token_ids) for row in rows]
-    if all(count == 1 for count in counts):
-        counts = []
-    step = pb.Step(
-        row_ids=[row.key.row_id for row in rows],
-        token_counts=counts,
-        token_ids=token_ids,
-        batch_size=batch_size,
-    )
-    for row in rows:
-        if row.start or row.logprobs or row.finish:
-            _add_details(step, row)
-    return pb.SessionResponse(step=step)
-
-
-def _add_details(step: pb.Step, row: RowOutput) -> None:
-    row_id = row.key.row_id
-    if row.start:
-        step.starts.add(
-            row_id=row_id,
-            queue_us=int(row.start.queue_seconds * 1e6),
-            prefill_us=int(row.start.prefill_seconds * 1e6),
-            cached_tokens=row.start.cached_tokens,
-        )
-    if row.logprobs:
-        step.logprobs.add(
-            row_id=row_id,
-            logprobs=[position.logprob for position in row.logprobs],
-            top_ids=[top_id for position in row.logprobs for top_id, _ in position.top],
-            top_logprobs=[value for position in row.logprobs for _, value in position.top],
-            top_count=len(row.logprobs[0].top),
-        )
-    if row.finish:
-        step.finishes.add(
-            row_id=row_id,
-            reason=_FINISH_REASONS[row.finish.reason],
-            stop_token_id=row.finish.stop_token_id or 0,
-            error=error_message(row.finish.error) if row.finish.error else None,
-        )

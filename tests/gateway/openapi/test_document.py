@@ -240,6 +240,8 @@ def accepts(model: type[Strict], body: dict[str, Any]) -> bool:
         (1, {"prompt": [[1], []]}),
         (1, {"prompt": [1, "a"]}),
         (1, {"prompt": "a", "echo": True}),
+        (1, {"prompt": "a", "echo": True, "logprobs": 1, "max_tokens": 0}),
+        (1, {"prompt": "a", "max_tokens": 0}),
         (1, {"prompt": "a", "suffix": ""}),
         (1, {"prompt": "a", "suffix": "b"}),
         (1, {"prompt": "a", "length_penalty": 1.0}),

@@ -208,7 +208,9 @@ COMPLETION: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": ["a"] * 65, "n": 2}, "n", VALUE),
     ({"logprobs": True}, "logprobs", TYPE),
     ({"logprobs": 6}, "logprobs", VALUE),
-    ({"logprobs": 1, "echo": True}, "echo", UNSUPPORTED),
+    ({"max_tokens": 0}, "max_tokens", VALUE),
+    ({"max_tokens": -1, "echo": True}, "max_tokens", VALUE),
+    ({"max_tokens": 0, "echo": True, "min_tokens": 1}, "min_tokens", VALUE),
     ({"suffix": "x"}, "suffix", UNSUPPORTED),
     ({"best_of": 2, "stream": True}, "best_of", VALUE),
     ({"best_of": 129}, "best_of", VALUE),
@@ -352,6 +354,13 @@ def test_every_shape_of_prompt_is_a_list_of_prompts() -> None:
     assert completion(prompt=["x", "y"]).prompts == ["x", "y"]
     assert completion(prompt=[1, 2]).prompts == [[1, 2]]
     assert completion(prompt=[[1], [2, 3]]).prompts == [[1], [2, 3]]
+
+
+def test_log_probabilities_of_the_prompt_are_asked_for_by_echo() -> None:
+    assert completion(echo=True, logprobs=2, max_tokens=0).prompt_top_count == 2
+    assert completion(echo=True).prompt_top_count is None
+    assert completion(logprobs=2).prompt_top_count is None
+    assert chat(logprobs=True).prompt_top_count is None
 
 
 def test_candidates_are_those_of_best_of_or_n() -> None:

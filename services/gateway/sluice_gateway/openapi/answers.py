@@ -19,7 +19,8 @@ class Answer(BaseModel):
 
 
 Count = Annotated[int, Field(ge=0)]
-Reason = Literal["stop", "length", "tool_calls"]
+CompletionReason = Literal["stop", "length"]
+Reason = Literal[CompletionReason, "tool_calls"]
 
 
 class CachedTokens(Answer):
@@ -71,9 +72,12 @@ class CompletionLogprobs(Answer):
     tokens: list[str] = Field(
         description="Their texts; `bytes:\\x..` where a token's bytes are no text by themselves."
     )
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] = Field(
-        description="Maps from text to log-probability: the likeliest, and the one generated."
+    token_logprobs: list[float | None] = Field(
+        description="Null for the first token of an echoed prompt, which follows nothing."
+    )
+    top_logprobs: list[dict[str, float] | None] = Field(
+        description="Maps from text to log-probability: the likeliest, and the token itself. Null"
+        " where its log-probability is."
     )
     text_offset: list[Count] = Field(description="Where each token's text begins, in characters.")
 
@@ -89,9 +93,6 @@ class Head(Answer):
     )
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
         "auto", description="What the request said; absent if it said nothing."
-    )
-    prompt_token_ids: list[Count] = Field(
-        [], description="With `return_token_ids`: of a chat's prompt, once."
     )
 
 
@@ -169,6 +170,9 @@ class ChatChunk(Head):
     """An event of a chat completion's stream."""
 
     object: Literal["chat.completion.chunk"]
+    prompt_token_ids: list[Count] = Field(
+        [], description="With `return_token_ids`: of the prompt, in the first chunk."
+    )
     choices: list[ChunkChoice] = Field(description="One; none in the chunk of usage.")
     usage: Usage | None = Field(
         None,
@@ -183,7 +187,9 @@ class CompletionChoice(Answer):
     index: Count = Field(description="Choice `i * n + j` is the j-th of prompt i.")
     text: str
     logprobs: CompletionLogprobs | None
-    finish_reason: Reason | None = Field(description="Null until the choice's last chunk.")
+    finish_reason: CompletionReason | None = Field(
+        description="Null until the choice's last chunk."
+    )
     token_ids: list[Count] = Field([], description="With `return_token_ids`.")
     prompt_token_ids: list[Count] = Field(
         [], description="With `return_token_ids`: of the choice's prompt; in streams once."
@@ -239,6 +245,7 @@ class WholeChat(Head):
     """A chat completion."""
 
     object: Literal["chat.completion"]
+    prompt_token_ids: list[Count] = Field([], description="With `return_token_ids`: of the prompt.")
     choices: list[WholeChatChoice]
     usage: Usage
 
@@ -246,7 +253,7 @@ class WholeChat(Head):
 class WholeCompletionChoice(CompletionChoice):
     """A choice of a completion."""
 
-    finish_reason: Reason
+    finish_reason: CompletionReason
 
 
 class WholeCompletion(Head):

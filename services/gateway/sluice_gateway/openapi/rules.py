@@ -14,7 +14,7 @@ from typing import Any
 Json = dict[str, Any]
 
 _NULL: Json = {"type": "null"}
-_FALSE: Json = {"enum": [False, None]}
+_POSITIVE: Json = {"type": ["integer", "null"], "minimum": 1}
 _TRUE: Json = {"const": True}
 _SOME: Json = {"type": "array", "minItems": 1}
 
@@ -60,7 +60,7 @@ RULES: Mapping[str, tuple[Json, ...]] = MappingProxyType(
         "CompletionRequest": (
             _STREAM,
             _FORM,
-            _either(_only("echo", _FALSE), _only("logprobs", _NULL)),
+            _either(_only("max_tokens", _POSITIVE), _with("echo", _TRUE)),
         ),
         "TokenizeRequest": (
             _TOOLS,

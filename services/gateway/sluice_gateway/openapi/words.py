@@ -14,7 +14,7 @@ _SAMPLING = {
     "n": "How many answers. `n` times the number of prompts is at most 128.",
     "max_tokens": "The most tokens of one answer. Chat: as many as the context has room for;"
     " completions: 16.",
-    "min_tokens": "No end-of-sequence and no stop before so many tokens.",
+    "min_tokens": "Neither end-of-sequence nor a stop counts before so many tokens.",
     "temperature": "0: always the likeliest token. Left out: the model's own default, else 1.",
     "top_p": "The share of probability drawn from; 0 is the likeliest token alone. Left out: the"
     " model's own default, else 1.",
@@ -88,7 +88,10 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "prompt": "A text, or token ids, or a list of either.",
             "best_of": "So many are generated, and the `n` with the best mean log-probability are"
             " the answer. Not below `n`; above it not with `stream`. Left out: `n`.",
-            "echo": "The prompt is the beginning of the text. Not together with `logprobs`.",
+            "max_tokens": "The most tokens of one choice. 0, only with `echo`: the prompt alone."
+            " Left out: 16.",
+            "echo": "The prompt is the beginning of the text; with `logprobs` they begin with its"
+            " tokens, of which one request may have 131,072 in all choices.",
             "logprobs": "Log-probabilities, with so many of the likeliest tokens at each place.",
         },
         "TokenizeRequest": {

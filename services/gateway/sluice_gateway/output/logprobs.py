@@ -31,13 +31,13 @@ class TopLogprob:
 
 @dataclass(slots=True)
 class TokenLogprob:
-    """A generated token's log-probability.
+    """A token's log-probability. None: the first token of a prompt, which follows nothing.
 
     ``offset`` is where its text begins in the text of the choice, in characters.
     """
 
     raw: bytes
-    logprob: float
+    logprob: float | None
     top: list[TopLogprob] = field(default_factory=list)
     offset: int = 0
 

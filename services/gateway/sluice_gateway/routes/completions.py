@@ -59,12 +59,13 @@ def _stream(
         token_ids=completion.return_token_ids,
     )
     opening = b""
-    if completion.echo or completion.return_token_ids:
+    echoes = completion.echo and completion.prompt_top_count is None  # else an event says it
+    if echoes or completion.return_token_ids:
         usage = exchange.usage if completion.continuous_usage else None
         opening = b"".join(
             chunks.opening(
                 index,
-                prompt.text,
+                prompt.text if echoes else "",
                 prompt.ids if completion.return_token_ids else None,
                 usage,
             )
@@ -91,7 +92,7 @@ def _whole(
         token_ids=completion.return_token_ids,
         prompt_ids=[prompt.ids for prompt in prompts] if completion.return_token_ids else None,
     )
-    if completion.echo:
+    if completion.echo and completion.prompt_top_count is None:
         for index, prompt in enumerate(prompts):
             answer.echo(index, prompt.text)
     if completion.candidates == completion.n:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from sluice_gateway.schema.sampling import CHOICES_MAX, SamplingRequest, TokenId
-from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, UNSUPPORTED, refuse
+from sluice_gateway.schema.sampling import CHOICES_MAX, INT32_MAX, SamplingRequest, TokenId
+from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, refuse
 from sluice_gateway.schema.structured import StructuredFields
 
 DEFAULT_MAX_TOKENS = 16
@@ -51,6 +51,8 @@ class CompletionRequest(SamplingRequest, StructuredFields):
     )
 
     prompt: PromptField
+    # 0: nothing but the prompt, for ``echo``.
+    max_tokens: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = None
     best_of: Annotated[int, Field(ge=1, le=CHOICES_MAX)] | None = None
     echo: bool = False
     logprobs: Annotated[int, Field(ge=0, le=LOGPROBS_MAX)] | None = None
@@ -72,6 +74,11 @@ class CompletionRequest(SamplingRequest, StructuredFields):
         """See SamplingRequest."""
         return self.logprobs
 
+    @property
+    def prompt_top_count(self) -> int | None:
+        """See SamplingRequest."""
+        return self.logprobs if self.echo else None
+
     @model_validator(mode="after")
     def _bounded(self) -> CompletionRequest:
         if self.candidates < self.n:
@@ -81,9 +88,8 @@ class CompletionRequest(SamplingRequest, StructuredFields):
                 "'best_of' above 'n' excludes 'stream': which are the best is known at the end."
             )
             refuse(INVALID, message, "best_of")
-        if self.echo and self.logprobs is not None:
-            message = "This server does not support 'echo' together with 'logprobs'."
-            refuse(UNSUPPORTED, message, "echo")
+        if self.max_tokens == 0 and not self.echo:
+            refuse(INVALID, "'max_tokens' may be 0 only together with 'echo'.", "max_tokens")
         choices = len(self.prompts) * self.candidates
         if choices > CHOICES_MAX:
             field = "n" if self.candidates == self.n else "best_of"

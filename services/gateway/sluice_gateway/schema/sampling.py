@@ -215,6 +215,11 @@ class SamplingRequest(Strict):
         """How many alternatives each log-probability comes with; None: no log-probabilities."""
         return None
 
+    @property
+    def prompt_top_count(self) -> int | None:
+        """As ``top_count``, of the prompt's tokens."""
+        return None
+
     @model_validator(mode="after")
     def _agree(self) -> SamplingRequest:
         if self.stream_options is not None and not self.stream:

@@ -48,7 +48,8 @@ class SamplingParams:
 
     The fields and their meaning are those of the contract's ``SamplingParams``.
     ``logprobs`` is None for no log-probabilities, else how many of the most likely
-    tokens are reported beside the chosen one. ``seeded``: the draws have to follow from the
+    tokens are reported beside the chosen one; ``prompt_logprobs`` is the same for the tokens of
+    the prompt, of which a request's first row tells. ``seeded``: the draws have to follow from the
     rows' seeds; otherwise an engine may draw as it likes.
     """
 
@@ -69,6 +70,7 @@ class SamplingParams:
     structured_output: StructuredOutput | None = None
     seeded: bool = False
     bad_words: tuple[tuple[int, ...], ...] = ()
+    prompt_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,14 @@ class TokenLogprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Log-probabilities of prompt tokens from ``position`` on, which is at least 1."""
+
+    position: int
+    entries: Sequence[TokenLogprobs]
+
+
+@dataclass(frozen=True, slots=True)
 class RowFinish:
     """The end of a row. ``stop_token_id`` is the row's last token, with STOP."""
 
@@ -150,13 +160,17 @@ class RowFinish:
 
 @dataclass(slots=True)
 class RowOutput:
-    """What one step produced for one row. ``logprobs`` is parallel to ``token_ids``."""
+    """What one step produced for one row. ``logprobs`` is parallel to ``token_ids``.
+
+    ``prompt_logprobs`` come in order, all of them before the row's first token or with it.
+    """
 
     key: RowKey
     token_ids: list[int]
     start: RowStart | None = None
     logprobs: list[TokenLogprobs] | None = None
     finish: RowFinish | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 @dataclass(slots=True)

@@ -18,7 +18,6 @@ from prometheus_client.metrics_core import Metric
 from sluice.worker.v1 import worker_pb2 as pb
 from tokenizers import Tokenizer
 
-from sluice_worker.engines.bad_words import BadWords
 from sluice_worker.engines.base import (
     AdapterInfo,
     EngineLoad,
@@ -26,6 +25,7 @@ from sluice_worker.engines.base import (
     FinishReason,
     GenerationRequest,
     ModelInfo,
+    PromptLogprobs,
     RequestError,
     RowFinish,
     RowKey,
@@ -35,7 +35,7 @@ from sluice_worker.engines.base import (
     StructuredOutput,
     TokenLogprobs,
 )
-from sluice_worker.engines.fake_row import FakeRow
+from sluice_worker.engines.fake_row import FakeRow, fake_rows
 from sluice_worker.engines.fake_script import Scripts
 from sluice_worker.settings import FakeSettings, Settings
 from sluice_worker.weights.report import LoadReport
@@ -95,7 +95,7 @@ class FakeEngine:
             eos_token_ids=eos_token_ids,
             batch_max=batch_max,
             adapters=tuple(AdapterInfo(name, f"fake-{name}") for name in adapters),
-            request_fields=frozenset({"bad_words"}),
+            request_fields=frozenset({"bad_words", "prompt_logprobs"}),
         )
         self._last_prompt: tuple[int, ...] = ()
         self._prompt_tokens = 0
@@ -132,11 +132,7 @@ class FakeEngine:
             free = self.model.batch_max - len(self._running) - len(self._waiting)
             if len(request.rows) > self._queue_max + free:
                 raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
-            for spec in request.rows:
-                position = len(spec.generated_ids)
-                words = BadWords(request.sampling.bad_words, spec.generated_ids)
-                row = FakeRow(spec.key, request.sampling, script, position, now, first, words)
-                self._waiting.append(row)
+            self._waiting += fake_rows(request, script, now, first)
             self._count_prompt(tuple(request.prompt_ids))
             self._changed.notify()
 
@@ -240,6 +236,7 @@ class FakeEngine:
             row.started = True
             queued = time.monotonic() - row.submitted
             output.start = RowStart(queue_seconds=queued, prefill_seconds=0.0)
+            output.prompt_logprobs = self._of_prompt(row)
         at_end = row.script.tokens and row.position >= row.script.tokens
         sampling = row.sampling
         if at_end and not sampling.ignore_eos and row.position >= sampling.min_tokens:
@@ -275,6 +272,12 @@ class FakeEngine:
         row.took(token_id)
         if row.sampling.logprobs is not None:
             output.logprobs = [self._logprobs(token_id, row.sampling.logprobs)]
+
+    def _of_prompt(self, row: FakeRow) -> PromptLogprobs | None:
+        count = row.sampling.prompt_logprobs
+        if count is None or len(row.scored) < 2:
+            return None
+        return PromptLogprobs(1, [self._logprobs(token, count) for token in row.scored[1:]])
 
     def _logprobs(self, token_id: int, count: int) -> TokenLogprobs:
         """Made up, and the same each time: the chosen token first, then its neighbours."""

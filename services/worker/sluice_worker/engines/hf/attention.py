@@ -95,7 +95,9 @@ class Attention:
         for span in layout.spans:
             at += len(span.tokens)
             ends[id(span)] = at - 1
-        layout.logits_rows = [ends[id(span)] for span in spans if span.wants_logits]
+        for span in spans:
+            after = ends[id(span)] + 1
+            layout.logits_rows += range(after - span.logits_count, after)
         for span in tiles:
             layout.groups.append(self._tile(span, ends[id(span)]))
         layout.groups += self._decode_groups(decodes, ends)

@@ -19,7 +19,8 @@ class Span:
 
     ``decode`` tells generated tokens from a prompt's: a generated token is computed in
     the same way whether it comes alone, as it is generated, or with others, when a row
-    is computed again. A span of a prompt is one tile.
+    is computed again. A span of a prompt is one tile. ``wants_logits`` asks for the logits after
+    its last token, ``wants_all`` for those after each of them.
     """
 
     slot: int
@@ -27,6 +28,12 @@ class Span:
     tokens: Sequence[int]
     decode: bool
     wants_logits: bool
+    wants_all: bool = False
+
+    @property
+    def logits_count(self) -> int:
+        """After how many of its tokens, the last ones, there are to be logits."""
+        return len(self.tokens) if self.wants_all else int(self.wants_logits)
 
 
 class Runner(Protocol):
@@ -48,7 +55,7 @@ class Runner(Protocol):
         ...
 
     def forward(self, spans: Sequence[Span]) -> torch.Tensor:
-        """Logits after the spans that want them, [such spans, vocab_size], float32."""
+        """Logits after the tokens whose spans want them, in order, [those, vocab_size], float32."""
 
     def copy_prefix(self, source: int, target: int, tokens: int) -> bool:
         """Give ``target`` the first tokens of ``source``; False if that is not possible."""

@@ -24,7 +24,7 @@ from sluice_worker.grammars.store import Grammars
 log = logging.getLogger(__name__)
 
 #: Of the contract's later fields, those that this engine honours.
-REQUEST_FIELDS = frozenset({"bad_words"})
+REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs"})
 
 _LENGTH_UNKNOWN = 2048
 _KV_SHARE = 0.5

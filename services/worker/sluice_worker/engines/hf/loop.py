@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import time
 
+import torch
+
 from sluice_worker.engines.base import (
     ErrorCode,
     FinishReason,
     RequestError,
     RowFinish,
+    RowKey,
     RowOutput,
     StepOutput,
 )
 from sluice_worker.engines.hf.batch import Runner
+from sluice_worker.engines.hf.prompt_scores import joined, prompt_logprobs
 from sluice_worker.engines.hf.row import Row
-from sluice_worker.engines.hf.sampler import sample
+from sluice_worker.engines.hf.sampler import Choice, sample
 from sluice_worker.engines.hf.scheduler import Scheduler, Step
 
 log = logging.getLogger(__name__)
@@ -54,17 +58,38 @@ class StepLoop:
     def _compute(self, step: Step) -> list[RowOutput]:
         logits = self._runner.forward(step.spans)
         self._scheduler.computed(step)
-        outputs = []
+        outputs = self._score(step, logits) if step.scored else {}
+        if step.scored:
+            logits = logits[torch.tensor(step.places, dtype=torch.long)]
         choices = sample(logits, [row.sampler for row in step.answering])
         for row, choice in zip(step.answering, choices, strict=True):
-            if choice.error is not None:
-                outputs.append(self._fail(row, choice.error))
-                continue
-            self._scheduler.sound(row)
-            output = row.take(choice)
-            outputs.append(output)
-            if output.finish is not None:
-                self._scheduler.finish(row)
+            said = outputs.get(row.key)
+            if said is None or said.finish is None:
+                outputs[row.key] = self._answer(row, choice, said)
+        return list(outputs.values())
+
+    def _answer(self, row: Row, choice: Choice, said: RowOutput | None) -> RowOutput:
+        """The row's output with its next token; ``said`` is what it says of its prompt."""
+        if choice.error is not None:
+            return self._fail(row, choice.error)
+        self._scheduler.sound(row)
+        output = row.take(choice)
+        output.prompt_logprobs = said.prompt_logprobs if said else None
+        if output.finish is not None:
+            self._scheduler.finish(row)
+        return output
+
+    def _score(self, step: Step, logits: torch.Tensor) -> dict[RowKey, RowOutput]:
+        """What rows say of their prompts. A row of which that fails has its error."""
+        outputs: dict[RowKey, RowOutput] = {}
+        for row, span, place in step.scored:
+            said = outputs.setdefault(row.key, RowOutput(row.key, []))
+            if said.finish is None:
+                try:
+                    told = prompt_logprobs(row, span, logits[place : place + len(span.tokens)])
+                    said.prompt_logprobs = joined(said.prompt_logprobs, told)
+                except Exception as error:  # noqa: BLE001 (the row's)
+                    outputs[row.key] = self._fail(row, error)
         return outputs
 
     def _fail(self, row: Row, cause: Exception | None = None) -> RowOutput:

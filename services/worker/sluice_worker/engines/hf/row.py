@@ -26,7 +26,8 @@ class Row:
 
     ``computed`` tokens have keys and values in ``slot``, ``blocks`` are charged for
     them. ``order`` is the row's place in the line of arrival. ``sound``: since it has its slot,
-    its logits were numbers.
+    its logits were numbers. ``untold`` is the first token of the prompt whose log-probability is
+    still to be told, if it is to be.
     """
 
     request: GenerationRequest
@@ -43,6 +44,7 @@ class Row:
     computed: int = 0
     cached: int = 0
     sound: bool = False
+    untold: int | None = None
 
     @property
     def length(self) -> int:
@@ -76,10 +78,25 @@ class Row:
                 first = at - len(self.prompt)
                 tokens = self.generated[first : first + end - at]
             decode = at >= len(self.prompt)
-            spans.append(Span(self.slot, at, tokens, decode, wants_logits=end == self.length))
+            tells = not decode and self._tells(at, end)
+            spans.append(Span(self.slot, at, tokens, decode, end == self.length, tells))
             budget -= end - at
             at = end
         return spans
+
+    def _tells(self, at: int, end: int) -> bool:
+        """Whether the logits after tokens ``at`` to ``end`` tell of a token that was not told."""
+        last = min(end, len(self.prompt) - 1)
+        return self.untold is not None and last >= max(self.untold, at + 1)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log-probabilities of its prompt are still to be told."""
+        return self.untold is not None
+
+    def told(self, upto: int) -> None:
+        """The prompt's log-probabilities have been told before token ``upto``."""
+        self.untold = None if upto >= len(self.prompt) else upto
 
     def next_chunk(self, tile: int) -> int:
         """The least budget with which ``spans`` gives anything."""
@@ -125,4 +142,7 @@ def make_row(
     """The row that ``spec`` asks for, waiting."""
     generated = list(spec.generated_ids)
     sampler = RowSampler(request.sampling, spec.seed, eos_ids, prompt, generated, grammar)
-    return Row(request, spec.key, order, prompt, generated, sampler)
+    row = Row(request, spec.key, order, prompt, generated, sampler)
+    if request.sampling.prompt_logprobs is not None and spec is request.rows[0]:
+        row.told(1)
+    return row

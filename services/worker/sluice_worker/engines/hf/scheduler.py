@@ -9,7 +9,7 @@ import bisect
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sluice_worker.engines.base import RowKey
 from sluice_worker.engines.hf.batch import Runner, Span
@@ -17,16 +17,44 @@ from sluice_worker.engines.hf.kv_cache import KvBudget
 from sluice_worker.engines.hf.prefix_cache import Match, PrefixCache
 from sluice_worker.engines.hf.row import Row
 
+#: Logits of prompt tokens that a step may have, in bytes; at least a tile's.
+SCORED_BYTES = 64 << 20
+
 
 @dataclass(slots=True)
 class Step:
-    """What to compute: spans, and the rows whose logits they give, in order."""
+    """What to compute.
 
-    spans: list[Span]
-    rows: list[Row]
-    answering: list[Row]
-    counts: list[int]
-    prompt_tokens: int
+    ``counts`` are the tokens of each of ``rows``. ``answering`` are the rows that get a token, and
+    ``places`` where their logits are among those of all spans. ``scored`` are the spans that give
+    logits of a prompt, each with its row and where its logits begin.
+    """
+
+    spans: list[Span] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    answering: list[Row] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    scored: list[tuple[Row, Span, int]] = field(default_factory=list)
+    prompt_tokens: int = 0
+    logits: int = 0
+
+    def add(self, row: Row, spans: list[Span]) -> int:
+        """Compute these spans of the row. Gives the count of their tokens."""
+        count = sum(len(span.tokens) for span in spans)
+        self.rows.append(row)
+        self.counts.append(count)
+        for span in spans:
+            if span.wants_all:
+                self.scored.append((row, span, self.logits))
+            self.logits += span.logits_count
+            if not span.decode:
+                self.prompt_tokens += len(span.tokens)
+        self.spans += spans
+        if spans[-1].wants_logits:
+            self.answering.append(row)
+            self.places.append(self.logits - 1)
+        return count
 
 
 class Scheduler:
@@ -53,6 +81,7 @@ class Scheduler:
         self._batch_max = batch_max
         self._chunk = prefill_chunk
         self._tile = min(tile, prefill_chunk)
+        self._scored_max = max(self._tile, SCORED_BYTES // (4 * runner.vocab_size))
         self._slots = list(range(batch_max))
         enabled = prefix_caching and runner.keeps_prefixes
         self.prefixes = PrefixCache(self._tile, enabled=enabled)
@@ -103,31 +132,24 @@ class Scheduler:
         """The next step, or None if there is nothing to do."""
         self._grow()
         self._admit()
-        step = Step([], [], [], [], 0)
+        step = Step()
         for row in self.running:
             if row.decoding:
-                self._plan_row(step, row, 1)
-        budget = self._chunk
+                step.add(row, row.spans(1, self._tile))
+        budget, scored = self._chunk, self._scored_max
         for row in self.running:
-            if not row.decoding and budget >= row.next_chunk(self._tile):
-                budget -= self._plan_row(step, row, budget)
+            allowed = min(budget, scored) if row.scores_prompt else budget
+            if row.decoding or allowed < row.next_chunk(self._tile):
+                continue
+            count = step.add(row, row.spans(allowed, self._tile))
+            budget -= count
+            scored -= count if row.scores_prompt else 0
         return step if step.spans else None
 
     def computed(self, step: Step) -> None:
         """The step's tokens have their keys and values now."""
         for row, count in zip(step.rows, step.counts, strict=True):
             row.computed += count
-
-    def _plan_row(self, step: Step, row: Row, budget: int) -> int:
-        spans = row.spans(budget, self._tile)
-        count = sum(len(span.tokens) for span in spans)
-        step.spans += spans
-        step.rows.append(row)
-        step.counts.append(count)
-        step.prompt_tokens += sum(len(span.tokens) for span in spans if not span.decode)
-        if spans[-1].wants_logits:
-            step.answering.append(row)
-        return count
 
     def _grow(self) -> None:
         """Charge every running row for its tokens; preempt the youngest if need be."""
@@ -195,8 +217,11 @@ class Scheduler:
         bisect.insort(self.running, row, key=lambda row: row.order)
 
     def _shareable(self, row: Row) -> int:
-        """Prompt tokens that rows of one request can share: all tiles but the last."""
-        return (len(row.prompt) - 1) // self._tile * self._tile
+        """Prompt tokens that rows of one request can share: all tiles but the last.
+
+        A row that tells of its prompt has to compute it.
+        """
+        return 0 if row.scores_prompt else (len(row.prompt) - 1) // self._tile * self._tile
 
     def _sibling(self, row: Row) -> Row | None:
         """The row of the same request that is furthest in their prompt."""

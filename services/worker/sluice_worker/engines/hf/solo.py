@@ -31,9 +31,9 @@ class SoloModel:
         rows = []
         for span in spans:
             logits = self._compute(span)
-            if span.wants_logits:
-                rows.append(logits)
-        return torch.stack(rows) if rows else torch.empty(0, self.vocab_size)
+            if span.logits_count:
+                rows.append(logits[-span.logits_count :])
+        return torch.cat(rows) if rows else torch.empty(0, self.vocab_size)
 
     def copy_prefix(self, source: int, target: int, tokens: int) -> bool:
         """As ``Runner.copy_prefix``: not possible."""
@@ -44,7 +44,11 @@ class SoloModel:
         self._caches.pop(slot, None)
 
     def _compute(self, span: Span) -> torch.Tensor:
-        """Logits after the span, [vocab]. Generated tokens go one by one, as at first."""
+        """Logits after the span's last tokens, [at least as many as it wants, vocab].
+
+        Generated tokens go one by one, as at first.
+        """
+        extra = {} if span.wants_all else self._extra
         parts = [[token] for token in span.tokens] if span.decode else [list(span.tokens)]
         done = span.start
         for part in parts:
@@ -53,9 +57,9 @@ class SoloModel:
                 attention_mask=torch.ones(1, done + len(part), dtype=torch.long),
                 past_key_values=self._caches.get(span.slot),
                 use_cache=True,
-                **self._extra,
+                **extra,
             )
             self._caches[span.slot] = result.past_key_values
             done += len(part)
-        logits: torch.Tensor = result.logits[0, -1].float()
+        logits: torch.Tensor = result.logits[0, -max(1, span.logits_count) :].float()
         return logits

@@ -32,7 +32,7 @@ from sluice_worker.engines.base import (
     StepOutput,
     StructuredOutput,
 )
-from sluice_worker.engines.vllm.outputs import row_output
+from sluice_worker.engines.vllm.outputs import Asked, row_output
 from sluice_worker.engines.vllm.sampling import structured_outputs, vllm_sampling_params
 from sluice_worker.engines.vllm.stats import StepSource, vllm_metrics
 from sluice_worker.engines.vllm.thread import EngineThread
@@ -48,12 +48,12 @@ Fail = Callable[[BaseException], None]
 class _Row:
     """A row under way; vLLM puts its outputs here, in the place of a queue of its own."""
 
-    __slots__ = ("engine", "key", "logprobs", "request_id", "started")
+    __slots__ = ("asked", "engine", "key", "request_id", "started")
 
-    def __init__(self, engine: VllmEngine, key: RowKey, logprobs: int | None, request_id: str):
+    def __init__(self, engine: VllmEngine, key: RowKey, asked: Asked, request_id: str):
         self.engine = engine
         self.key = key
-        self.logprobs = logprobs
+        self.asked = asked
         self.request_id = request_id
         self.started = False
 
@@ -153,7 +153,7 @@ class VllmEngine:
         if not self._rows:
             self._last_step = time.monotonic()  # the clock of an idle engine starts now
         for spec, core_request in zip(request.rows, made, strict=True):
-            row = _Row(self, spec.key, request.sampling.logprobs, core_request.request_id)
+            row = _Row(self, spec.key, Asked.of(request), core_request.request_id)
             with self._lock:
                 self._rows[spec.key] = row
             self._post(self._add(row, core_request))
@@ -184,7 +184,8 @@ class VllmEngine:
         vLLM is not asked to check the grammar: it would compile it anew for every row, and hold up
         the service's thread.
         """
-        params = vllm_sampling_params(request.sampling, spec)
+        tells_prompt = spec is request.rows[0]
+        params = vllm_sampling_params(request.sampling, spec, tells_prompt=tells_prompt)
         name = f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}"
         made = self._checked(name, (*request.prompt_ids, *spec.generated_ids), params, adapter)
         if grammar is not None:
@@ -246,7 +247,7 @@ class VllmEngine:
         if row.key not in self._rows:
             return
         try:
-            made = row_output(row.key, output, row.logprobs, begins=not row.started)
+            made = row_output(row.key, output, row.asked, begins=not row.started)
         except Exception:  # one row's trouble is not the others'
             log.exception("an output of vLLM could not be read")
             self._fail_row(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -10,6 +11,8 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from sluice_worker.engines.base import (
     ErrorCode,
     FinishReason,
+    GenerationRequest,
+    PromptLogprobs,
     RequestError,
     RowFinish,
     RowKey,
@@ -22,11 +25,28 @@ from sluice_worker.engines.base import (
 _LEAST = -9999.0
 
 
-def row_output(
-    key: RowKey, output: RequestOutput, logprobs: int | None, *, begins: bool
-) -> RowOutput:
-    """What one step brought for a row. ``logprobs`` is how many alternatives were asked for."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How many alternatives a request wants beside each log-probability; None: it wants none.
+
+    ``prompt_length`` is the prompt's, without what was generated of a row elsewhere.
+    """
+
+    logprobs: int | None
+    prompt_logprobs: int | None
+    prompt_length: int
+
+    @classmethod
+    def of(cls, request: GenerationRequest) -> Asked:
+        """What the request's rows are asked."""
+        sampling = request.sampling
+        return cls(sampling.logprobs, sampling.prompt_logprobs, len(request.prompt_ids))
+
+
+def row_output(key: RowKey, output: RequestOutput, asked: Asked, *, begins: bool) -> RowOutput:
+    """What one step brought for a row."""
     made = output.outputs[0]
+    logprobs = asked.logprobs
     token_ids = list(made.token_ids)
     return RowOutput(
         key,
@@ -34,7 +54,17 @@ def row_output(
         start=_start(output) if begins else None,
         logprobs=_logprobs(token_ids, made.logprobs, logprobs) if logprobs is not None else None,
         finish=_finish(made, token_ids),
+        prompt_logprobs=_of_prompt(output, asked) if output.prompt_logprobs else None,
     )
+
+
+def _of_prompt(output: RequestOutput, asked: Asked) -> PromptLogprobs | None:
+    """Log-probabilities of the prompt, of whose first token there is none."""
+    ids = output.prompt_token_ids[1 : asked.prompt_length]
+    found = output.prompt_logprobs[1 : asked.prompt_length]
+    if not ids:
+        return None
+    return PromptLogprobs(1, _logprobs(ids, found, asked.prompt_logprobs or 0))
 
 
 def _start(output: RequestOutput) -> RowStart:

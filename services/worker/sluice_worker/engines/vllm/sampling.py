@@ -18,6 +18,9 @@ from sluice_worker.engines.base import (
     SamplingParams,
 )
 
+#: Of the contract's later fields, those that this engine honours.
+REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs"})
+
 #: vLLM's seeds are signed.
 _SEED_MASK = (1 << 63) - 1
 
@@ -63,14 +66,20 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         "bad_words": Field(
             "_bad_words_token_ids", lambda value, generated: [list(word) for word in value] or None
         ),
+        "prompt_logprobs": Field("prompt_logprobs", _same),
         # The engine puts the compiled grammar in its place.
         "structured_output": Field("structured_outputs", lambda value, generated: None),
     }
 )
 
 
-def vllm_sampling_params(sampling: SamplingParams, row: RowSpec) -> VllmSamplingParams:
-    """One row's parameters as vLLM has them. Raises RequestError for what it cannot go on with."""
+def vllm_sampling_params(
+    sampling: SamplingParams, row: RowSpec, *, tells_prompt: bool = True
+) -> VllmSamplingParams:
+    """One row's parameters as vLLM has them. Raises RequestError for what it cannot go on with.
+
+    ``tells_prompt``: the row is the one of its request that tells of the prompt, if one is to.
+    """
     generated = len(row.generated_ids)
     if generated:
         _check_can_go_on(sampling, row)
@@ -78,6 +87,8 @@ def vllm_sampling_params(sampling: SamplingParams, row: RowSpec) -> VllmSampling
         field.name: field.convert(getattr(sampling, name), generated)
         for name, field in FIELDS.items()
     }
+    if not tells_prompt:
+        values["prompt_logprobs"] = None
     return VllmSamplingParams(
         **values,
         seed=row.seed & _SEED_MASK if sampling.seeded else None,
