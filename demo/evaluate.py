@@ -1,7 +1,8 @@
 """Measure the demo model: `python -m demo.evaluate [--directory D] [--answers]`.
 
-Three measures, all at temperature 0:
+All at temperature 0:
 * held-out prompts, written by hand in words that the corpus does not make;
+* requests with tools, and texts to be put into objects, by hand too (`evaluate_tools.py`);
 * sums, split into pairs that training never saw and pairs that it may have seen;
 * fresh conversations of every topic, from a seed of their own: the last answer must be exact.
 """
@@ -21,6 +22,7 @@ from demo.chat import DemoChat, Reply
 from demo.conversation import Conversation, Message
 from demo.corpus import arithmetic, memory, mixture, structured, systems, tools
 from demo.corpus.arithmetic import ADD, MUL, SUB, Sum
+from demo.evaluate_tools import ask_answers, ask_calls, ask_records
 from demo.heldout import HELD_OUT
 from demo.train import OUTPUT
 
@@ -129,8 +131,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     chat = DemoChat(arguments.directory)
-    lines = [ask_held_out(chat, arguments.answers), *ask_sums(chat)]
-    for line in [*lines, *ask_fresh(chat, arguments.answers)]:
+    show = arguments.answers
+    lines = [ask_held_out(chat, show), ask_calls(chat, show), ask_answers(chat, show)]
+    lines += [*ask_records(chat, show), *ask_sums(chat)]
+    for line in [*lines, *ask_fresh(chat, show)]:
         print(line)
 
 
