@@ -15,7 +15,7 @@ VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --q
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-vllm images test-images fmt lint typecheck proto proto-check chart-readme bench bench-peers clean
+.PHONY: help run test test-fast test-vllm images test-images fmt lint typecheck proto proto-check chart-readme api-page bench bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ proto-check: $(VENV)/.dev ## Check that the committed stubs are fresh
 
 chart-readme: $(VENV)/.dev ## Make the chart's README from its values.yaml
 	$(BIN)/python scripts/chart_readme.py
+
+api-page: $(VENV)/.dev ## Make the tables of docs/api.md from the gateway's models
+	$(BIN)/python -m scripts.api_page
 
 bench: $(VENV)/.dev ## Measure the gateway and the hf engine
 	$(BIN)/python bench/gateway.py

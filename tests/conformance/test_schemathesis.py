@@ -41,12 +41,13 @@ pytestmark = [
 Seen = dict[tuple[str, str], Counter[tuple[int, str]]]
 
 
-def run(url: str, folder: Path, model: str, *options: str) -> Seen:
-    """Run schemathesis, fail with what it printed, and count what it saw."""
+def run(served: Gateway, folder: Path, model: str, *options: str) -> Seen:
+    """Run schemathesis, fail with what it and the gateway printed, and count what it saw."""
     report = folder / "report.ndjson"
     arguments = [
         *("--generation-deterministic", "--exclude-checks", "positive_data_acceptance"),
         *("--request-timeout", "60", "--no-color", "--warnings", "off"),
+        *("--output-sanitize", "false", "--output-truncate", "false"),
         *("--report", "ndjson", "--report-ndjson-path", str(report)),
     ]
     environment = {
@@ -55,14 +56,19 @@ def run(url: str, folder: Path, model: str, *options: str) -> Seen:
         "SERVED_MODEL": model,
     }
     done = subprocess.run(
-        [SCHEMATHESIS, "run", f"{url}/openapi.json", *arguments, *options],
+        [SCHEMATHESIS, "run", f"{served.url}/openapi.json", *arguments, *options],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr + faults(served)
     return seen_in(report)
+
+
+def faults(served: Gateway) -> str:
+    """What the gateway logged beside its requests."""
+    return "".join(line for line in served.process.log if " INFO " not in line)
 
 
 def seen_in(report: Path) -> Seen:
@@ -97,7 +103,7 @@ def keyed(fake_model_dir: Path, tmp_path: Path) -> Iterator[Gateway]:
 def test_nothing_is_found_on_any_route(keyed: Gateway, tmp_path: Path) -> None:
     options = ("--phases", "coverage,fuzzing", "--max-examples", "40")
     key = ("--header", "Authorization: Bearer secret")
-    seen = run(keyed.url, tmp_path, "fake-model", *options, *key)
+    seen = run(keyed, tmp_path, "fake-model", *options, *key)
     # It would find nothing either if all requests were refused for the same mistake.
     for label in (*GENERATING, *TOKENIZING):
         assert seen[label, "positive"][200, "application/json"] > 5, (label, seen)
@@ -110,7 +116,7 @@ def test_nothing_is_found_on_any_route(keyed: Gateway, tmp_path: Path) -> None:
 def test_nothing_is_found_where_a_model_generates(front: Gateway, tmp_path: Path) -> None:
     options = ("--phases", "fuzzing", "--max-examples", "60")
     only = ("--include-path-regex", "completions$")
-    seen = run(front.url, tmp_path, "sluice-demo", *options, *only)
+    seen = run(front, tmp_path, "sluice-demo", *options, *only)
     for label in GENERATING:
         assert seen[label, "positive"][200, "application/json"] > 5, (label, seen)
         assert seen[label, "positive"][200, "text/event-stream"] > 0, (label, seen)
