@@ -15,6 +15,7 @@ from sluice_worker.engines.hf.engine import HfEngine
 from sluice_worker.engines.hf.fingerprint import fingerprint
 from sluice_worker.engines.hf.kv_cache import KvBudget, KvShape
 from sluice_worker.engines.hf.linear import Fp16RangeError, kernel_for
+from sluice_worker.engines.hf.huge_pages import use_huge_pages
 from sluice_worker.engines.hf.machine import core_count, free_memory, trim_memory
 from sluice_worker.engines.hf.options import HfOptions, LoadProgress, ModelLoadError
 from sluice_worker.engines.hf.paths import Path, find_path
@@ -42,6 +43,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
     with torch.inference_mode():
         path, kernel = _load_weights(options, config, checkpoint, max_len)
         trim_memory()
+        use_huge_pages()
         budget = _kv_budget(options, path.kv, max_len)
         max_len = _fitting_length(budget, max_len)
         runner = path.build(max_len)

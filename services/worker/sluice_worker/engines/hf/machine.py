@@ -13,10 +13,13 @@ _LIBRARIES = {
     # MKL's results must not depend on the alignment of its operands, or a row's bits
     # depend on which thread computes it.
     "MKL_CBWR": "AUTO,STRICT",
-    # A thread that waits for another spins briefly, then sleeps. By default it spins for
-    # milliseconds, and on a shared core steals that time from the one it waits for:
-    # measured, 8 ms instead of 0.3 ms for each product beside a busy neighbour.
-    "GOMP_SPINCOUNT": "1000",
+    # A thread that waits for another spins, then sleeps. It should spin for longer than the gap
+    # between two products of a layer, a tenth of a millisecond or two, for being woken takes as
+    # long again: with 1000 rounds (54 us on an Intel Xeon, whose pause is slow; less on AMD) the
+    # products of a step took 30 ms, with 5000 and more 20. By default it spins for milliseconds,
+    # and on a shared core steals that time from the one it waits for: measured, 8 ms instead of
+    # 0.3 ms for each product beside a busy neighbour.
+    "GOMP_SPINCOUNT": "5000",
 }
 
 
