@@ -17,6 +17,7 @@ from sluice_gateway.errors import ApiError, InvalidRequest
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.openapi.codes import CODES
 from sluice_gateway.openapi.document import answer_schemas, document
+from sluice_gateway.openapi.engines import DIFFERENCES
 from sluice_gateway.openapi.operations import OPERATIONS
 from sluice_gateway.openapi.refused import REFUSED
 from sluice_gateway.openapi.requests import (
@@ -66,6 +67,11 @@ def test_every_field_that_is_refused_has_its_reason_and_no_other_has() -> None:
     missing, more = refused - REFUSED.keys(), REFUSED.keys() - refused
     assert not missing, f"add why to openapi/refused.py: {sorted(missing)}"
     assert not more, f"take it out of openapi/refused.py: {sorted(more)}"
+
+
+def test_engines_differ_in_fields_that_are_there() -> None:
+    there = {name for model in models() for name in json_names(model)}
+    assert there >= DIFFERENCES.keys()
 
 
 def test_every_code_of_an_error_is_described() -> None:

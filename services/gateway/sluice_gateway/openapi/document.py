@@ -17,8 +17,9 @@ Json = dict[str, Any]
 
 DESCRIPTION = """\
 The API of OpenAI for language models, with extensions by vLLM's names. Null means the same as
-leaving a field out. What a field asks for and the server does not do is a 400 that names it. A
-path with another method is a 405; one that there is not is a 404. docs/api.md tells more."""
+leaving a field out. What a field asks for and the server does not do is a 400 that names it. An
+integer is written without a decimal point. A path with another method is a 405; one that there is
+not is a 404. docs/api.md tells more."""
 
 WAIT: Json = {
     "name": "x-sluice-wait",
