@@ -1,12 +1,15 @@
-"""What all tests share: a small tokenizer, and processes that never outlive their test."""
+"""What all tests share: a small tokenizer, a small model, and a watch on all streams."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tests.stream_watch import StreamWatch
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -45,3 +48,20 @@ def write_fake_model(folder: Path) -> Path:
 def fake_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As write_fake_model makes it, once per test process."""
     return write_fake_model(tmp_path_factory.mktemp("models") / "fake-model")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stream_watch() -> Iterator[StreamWatch]:
+    """Looks at every stream of every test in this process."""
+    watch = StreamWatch()
+    with pytest.MonkeyPatch.context() as patch:
+        watch.install(patch)
+        yield watch
+
+
+@pytest.fixture(autouse=True)
+def every_stream_is_as_clients_expect_it(stream_watch: StreamWatch) -> Iterator[None]:
+    """Fail the test whose streams break a rule."""
+    yield
+    faults = stream_watch.take()
+    assert not faults, "\n".join(faults)

@@ -8,7 +8,8 @@ async function recording(url, options) {
   const response = await fetch(url, options);
   if (!(response.headers.get("content-type") ?? "").startsWith("text/event-stream")) return response;
   const [read, copy] = response.body.tee();
-  recorded.push({ request: JSON.parse(options.body), text: new Response(copy).text() });
+  const { pathname } = new URL(url);
+  recorded.push({ path: pathname, request: JSON.parse(options.body), text: new Response(copy).text() });
   return new Response(read, { status: response.status, headers: response.headers });
 }
 
@@ -23,6 +24,6 @@ export const model = process.env.MODEL;
 // Prints the result, and with it all streams there were, as one JSON object.
 export async function print(result) {
   const streams = [];
-  for (const { request, text } of recorded) streams.push({ request, text: await text });
+  for (const { text, ...known } of recorded) streams.push({ ...known, text: await text });
   console.log(JSON.stringify({ result, streams }));
 }
