@@ -11,6 +11,7 @@ from tests.gateway.text.samples import model
 
 ASKED = {
     "bad_words": pb.SamplingParams(bad_words=[pb.TokenSequence(ids=[1])]),
+    "thinking_budget": pb.SamplingParams(thinking_budget=pb.ThinkingBudget(tokens=0)),
     "prompt_logprobs": pb.SamplingParams(prompt_logprobs=0),
 }
 

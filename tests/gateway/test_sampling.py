@@ -35,7 +35,14 @@ def test_every_field_of_the_contract_can_be_set_by_a_client() -> None:
         '"ignore_eos":true,"logprobs":true,"top_logprobs":2,"allowed_token_ids":[1],"seed":5'
     )
     form = pb.StructuredOutput(regex="a")
-    params = sampling_params(request(everything), GenerationDefaults(), 7, form, bad_words=[[1, 2]])
+    params = sampling_params(
+        request(everything),
+        GenerationDefaults(),
+        7,
+        form,
+        bad_words=[[1, 2]],
+        thinking=pb.ThinkingBudget(),
+    )
     unset = {field.name for field in params.DESCRIPTOR.fields} - {
         field.name for field, _ in params.ListFields()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from sluice_worker.engines.base import (
     RowSpec,
     SamplingParams,
     StepOutput,
+    ThinkingBudget,
     TokenLogprobs,
 )
 from sluice_worker.lifecycle import State
@@ -246,6 +248,56 @@ def test_a_prompts_log_probability_is_that_of_generating_it(running: Running) ->
     for token, before, after in zip(ids, said, again, strict=True):
         assert after.top[0][0] == token
         assert after.logprob == pytest.approx(before.logprob, abs=1e-3)
+
+
+def budget(tokens: int, *, begun: bool = True) -> ThinkingBudget:
+    added = json.loads((DEMO / "tokenizer.json").read_bytes())["added_tokens"]
+    ids = {token["content"]: token["id"] for token in added}
+    return ThinkingBudget(tokens, ids["<think>"], ids["</think>"], begun)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 5])
+@pytest.mark.parametrize("behind", [(), (9,)])
+def test_reasoning_ends_when_its_budget_is_spent(
+    running: Running, tokens: int, behind: tuple[int, ...]
+) -> None:
+    thinking = budget(tokens)
+    prompt = (*PROMPT, thinking.begin_id, *behind)
+    (free,) = run(running, request(prompt=prompt, max_tokens=12))
+    asked = request(prompt=prompt, max_tokens=12, thinking_budget=thinking, logprobs=0)
+    (key,) = run(running, asked)
+    ids = running.ids(key)
+    assert thinking.end_id not in running.ids(free)
+    assert ids[:tokens] == running.ids(free)[:tokens]
+    assert ids[tokens] == thinking.end_id
+    assert ids.count(thinking.end_id) == 1
+    assert len(ids) == 12
+    assert len([entry for row in running.outputs(key) for entry in row.logprobs or ()]) == 12
+
+
+def test_a_budget_that_is_not_spent_changes_nothing(running: Running) -> None:
+    thinking = budget(50)
+    prompt = (*PROMPT, thinking.begin_id)
+    (free,) = run(running, request(prompt=prompt))
+    (key,) = run(running, request(prompt=prompt, thinking_budget=thinking))
+    assert running.ids(key) == running.ids(free)
+
+
+def test_a_row_that_does_not_reason_has_no_use_of_a_budget(running: Running) -> None:
+    (free,) = run(running, request(max_tokens=12))
+    (key,) = run(running, request(max_tokens=12, thinking_budget=budget(2, begun=False)))
+    assert running.ids(key) == running.ids(free)
+
+
+def test_a_resumed_row_has_spent_some_of_its_budget(running: Running) -> None:
+    thinking = budget(5)
+    prompt = (*PROMPT, thinking.begin_id)
+    (whole,) = run(running, request(prompt=prompt, max_tokens=12, thinking_budget=thinking))
+    ids = tuple(running.ids(whole))
+    for cut in (1, 5, 6, 9):
+        asked = request(prompt=prompt, max_tokens=12, thinking_budget=thinking, generated=ids[:cut])
+        (key,) = run(running, asked)
+        assert tuple(running.ids(key)) == ids[cut:]
 
 
 def test_bad_words_are_not_generated(running: Running) -> None:

@@ -19,6 +19,7 @@ from sluice_worker.engines.base import (
     RowStart,
     SamplingParams,
     StructuredOutput,
+    ThinkingBudget,
     TokenLogprobs,
 )
 
@@ -74,6 +75,7 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
         seeded=True,
         bad_words=[pb.TokenSequence(ids=[1, 2]), pb.TokenSequence(ids=[3])],
         prompt_logprobs=3,
+        thinking_budget=pb.ThinkingBudget(tokens=0, begin_id=7, end_id=8, begun=True),
     )
     taken = wire.sampling_params(given, MODEL)
     names = {field.name for field in given.DESCRIPTOR.fields}
@@ -83,6 +85,8 @@ def test_every_sampling_field_of_the_contract_reaches_the_engine() -> None:
         actual = getattr(taken, name)
         if name == "logit_bias":
             assert dict(actual) == dict(expected)
+        elif name == "thinking_budget":
+            assert actual == ThinkingBudget(0, 7, 8, begun=True)
         elif name == "bad_words":
             assert actual == ((1, 2), (3,))
         elif isinstance(actual, tuple):
@@ -121,6 +125,9 @@ def test_absent_logprobs_are_none_and_zero_is_zero() -> None:
         ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids"),
         ({"allowed_token_ids": [100]}, "allowed_token_ids"),
         ({"prompt_logprobs": 21}, "prompt_logprobs"),
+        ({"thinking_budget": pb.ThinkingBudget(begin_id=100, end_id=1)}, "thinking_budget"),
+        ({"thinking_budget": pb.ThinkingBudget(begin_id=1, end_id=100)}, "thinking_budget"),
+        ({"thinking_budget": pb.ThinkingBudget(begin_id=1, end_id=1)}, "thinking_budget"),
         ({"bad_words": words(1, 0)}, "bad_words"),
         ({"bad_words": words(*[1] * 129)}, "bad_words"),
         ({"bad_words": words(1000, 25)}, "bad_words"),
@@ -200,7 +207,14 @@ def test_an_engine_without_structured_output_refuses_it() -> None:
     )
 
 
-@pytest.mark.parametrize("changes", [{"bad_words": words(1)}, {"prompt_logprobs": 0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bad_words": words(1)},
+        {"prompt_logprobs": 0},
+        {"thinking_budget": pb.ThinkingBudget(begin_id=1, end_id=2)},
+    ],
+)
 def test_a_later_field_that_the_engine_does_not_honour_is_refused_by_name(
     changes: dict[str, object],
 ) -> None:

@@ -12,6 +12,7 @@ from sluice_gateway.model import ServedModel
 LATER_FIELDS = {
     "bad_words": ("bad_words", "'bad_words'"),
     "prompt_logprobs": ("echo", "'echo' together with 'logprobs'"),
+    "thinking_budget": ("thinking_token_budget", "'thinking_token_budget'"),
 }
 
 

@@ -61,6 +61,7 @@ class Exchange:
                     prompt.max_tokens,
                     prompt.form.structured,
                     bad_words=prompt.bad_words,
+                    thinking=prompt.form.thinking,
                 ),
                 row_seeds(request.seed, request.candidates),
                 self._signal,

@@ -14,7 +14,12 @@ from sluice_gateway.errors import (
 )
 
 #: Where the client's name for a field is not the contract's.
-_PARAMS = {"prompt_ids": "prompt", "rows": "n", "prompt_logprobs": "echo"}
+_PARAMS = {
+    "prompt_ids": "prompt",
+    "rows": "n",
+    "prompt_logprobs": "echo",
+    "thinking_budget": "thinking_token_budget",
+}
 
 
 def error_for_client(error: pb.Error) -> ApiError:

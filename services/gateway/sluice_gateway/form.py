@@ -27,6 +27,7 @@ from sluice_gateway.schema.structured import (
     StructuredFields,
     StructuredOutputs,
 )
+from sluice_gateway.thinking_budget import thinking_budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class AnswerForm:
     ``tools``: those that may be called, with the JSON Schemas of their parameters.
     ``names_tool``: one was named, so that its call is what was asked for and no pause.
     ``structured``: what the worker must enforce, None: nothing; ``source`` is then the field of
-    the request that it comes from.
+    the request that it comes from. ``thinking``: how long the model may reason.
     """
 
     formats: Formats | None = None
@@ -46,6 +47,7 @@ class AnswerForm:
     names_tool: bool = False
     structured: pb.StructuredOutput | None = None
     source: str = ""
+    thinking: pb.ThinkingBudget | None = None
 
 
 PLAIN = AnswerForm()
@@ -54,7 +56,8 @@ PLAIN = AnswerForm()
 def chat_form(request: ChatRequest, model: ServedModel, opening: Opening) -> AnswerForm:
     """The form of a conversation's answers; ``opening``: what its prompt says of reasoning.
 
-    Raises InvalidRequest for a form that the model's engine cannot enforce.
+    Raises InvalidRequest for a form that the model's engine cannot enforce, or whose reasoning
+    cannot be bounded as was asked.
     """
     offered = _offered(request)
     structured, source = _structured(request, model, opening, offered)
@@ -66,6 +69,7 @@ def chat_form(request: ChatRequest, model: ServedModel, opening: Opening) -> Ans
         names_tool=request.names_tool,
         structured=structured,
         source=source,
+        thinking=thinking_budget(request.thinking_token_budget, model, opening),
     )
 
 

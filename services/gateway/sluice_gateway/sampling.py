@@ -20,11 +20,12 @@ def sampling_params(
     structured: pb.StructuredOutput | None = None,
     *,
     bad_words: Sequence[Sequence[int]] = (),
+    thinking: pb.ThinkingBudget | None = None,
 ) -> pb.SamplingParams:
     """Merge the client's word, the model's own defaults and OpenAI's, in this order.
 
     ``structured``: the form that the answer must have, if one was asked for. ``bad_words``: the
-    ids of what may not be generated.
+    ids of what may not be generated. ``thinking``: how long the model may reason.
     """
 
     def merged(name: str, otherwise: float) -> float:
@@ -55,6 +56,7 @@ def sampling_params(
         seeded=request.seed is not None,
         structured_output=structured,
         prompt_logprobs=request.prompt_top_count,
+        thinking_budget=thinking,
         bad_words=[pb.TokenSequence(ids=ids) for ids in bad_words],
     )
 

@@ -18,6 +18,7 @@ from sluice_worker.engines.base import (
     RowSpec,
     SamplingParams,
     StructuredOutput,
+    ThinkingBudget,
 )
 
 #: Bounds that hold whatever the gateway checked: a worker has its own front door.
@@ -33,7 +34,7 @@ MAX_CHOICES = 1024
 MAX_CONSTRAINT_BYTES = 64 << 10
 
 #: What came after the first release of the contract: an engine says if it honours them.
-LATER_FIELDS = frozenset({"bad_words", "prompt_logprobs"})
+LATER_FIELDS = frozenset({"bad_words", "prompt_logprobs", "thinking_budget"})
 
 
 def generation_request(session: int, submit: pb.Submit, model: ModelInfo) -> GenerationRequest:
@@ -98,7 +99,18 @@ def sampling_params(sampling: pb.SamplingParams, model: ModelInfo) -> SamplingPa
         structured_output=_structured_output(sampling, model),
         bad_words=_bad_words(sampling, vocab_size),
         prompt_logprobs=sampling.prompt_logprobs if sampling.HasField("prompt_logprobs") else None,
+        thinking_budget=_thinking_budget(sampling, vocab_size),
     )
+
+
+def _thinking_budget(sampling: pb.SamplingParams, vocab_size: int) -> ThinkingBudget | None:
+    if not sampling.HasField("thinking_budget"):
+        return None
+    given, field = sampling.thinking_budget, "thinking_budget"
+    _check_ids(field, (given.begin_id, given.end_id), vocab_size)
+    differ = given.begun or given.begin_id != given.end_id
+    _require(differ, field, "begin_id and end_id must be two tokens")
+    return ThinkingBudget(given.tokens, given.begin_id, given.end_id, given.begun)
 
 
 def _check_later_fields(message: pb.SamplingParams, model: ModelInfo) -> None:

@@ -125,6 +125,8 @@ SHARED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 CHAT: list[tuple[dict[str, Any], str, str]] = [
+    ({"thinking_token_budget": -2}, "thinking_token_budget", VALUE),
+    ({"thinking_token_budget": 1.5}, "thinking_token_budget", TYPE),
     ({"messages": None}, "messages", MISSING),
     ({"messages": []}, "messages", VALUE),
     ({"messages": "hi"}, "messages", TYPE),
@@ -212,6 +214,7 @@ COMPLETION: list[tuple[dict[str, Any], str, str]] = [
     ({"max_tokens": -1, "echo": True}, "max_tokens", VALUE),
     ({"max_tokens": 0, "echo": True, "min_tokens": 1}, "min_tokens", VALUE),
     ({"suffix": "x"}, "suffix", UNSUPPORTED),
+    ({"thinking_token_budget": 5}, "thinking_token_budget", UNSUPPORTED),
     ({"best_of": 2, "stream": True}, "best_of", VALUE),
     ({"best_of": 129}, "best_of", VALUE),
     ({"prompt": ["a"] * 65, "best_of": 2}, "best_of", VALUE),
@@ -238,6 +241,7 @@ def test_a_mistake_in_a_completion_request_is_told_by_its_field(
 
 
 NOTHING: dict[str, Any] = {
+    "thinking_token_budget": -1,
     "store": False,
     "modalities": ["text"],
     "stream_options": None,

@@ -23,6 +23,7 @@ from sluice_worker.engines.base import (
     FinishReason,
     RequestError,
     StructuredOutput,
+    ThinkingBudget,
 )
 from sluice_worker.engines.hf import HfOptions, load, mask_workers
 from sluice_worker.engines.hf.engine import HfEngine
@@ -559,3 +560,36 @@ def test_the_engines_thread_serves_structured_rows(directory: Path, text: Any) -
         assert text(results.tokens[row]) in ("left", "right")
     engine.close()
     assert set(threading.enumerate()) <= before
+
+
+def test_reasoning_before_a_grammar_is_ended_by_its_budget(engine: HfEngine, text: Any) -> None:
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    begin, end = tokenizer.token_to_id("<think>"), tokenizer.token_to_id("</think>")
+    grammar = f'start: TEXT? <[{end}]> ("yes" | "no")\nTEXT: /(?s:.+)/\n'
+    output = StructuredOutput(Constraint.GRAMMAR, grammar)
+    stepper = Stepper(engine)
+    budgets = (0, 1, 7, 20)
+    for row, tokens in enumerate(budgets):
+        budget = ThinkingBudget(tokens, begin, end, begun=True)
+        stepper.submit(
+            request(
+                [9, 10, 11 + row],
+                row,
+                max_tokens=40,
+                temperature=1.5,
+                structured_output=output,
+                thinking_budget=budget,
+                # Nothing that the client asks keeps the reasoning from its end.
+                logit_bias={end: -100.0},
+                bad_words=((end,),),
+                logprobs=0,
+            )
+        )
+    results = stepper.run()
+    for row, tokens in enumerate(budgets):
+        ids = results.tokens[row]
+        place = ids.index(end)
+        assert tokens <= place <= tokens + 4  # a character that has begun is not cut
+        assert text(ids[place + 1 :]) in ("yes", "no")
+        assert results.finish[row].reason is FinishReason.STOP
+        assert len(results.logprobs[row]) == len(ids)

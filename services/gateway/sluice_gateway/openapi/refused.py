@@ -51,6 +51,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "spaces_between_special_tokens": "Text is what the tokens say.",
         "store": "Nothing is stored.",
         "suffix": "Text is not filled in.",
+        "thinking_token_budget": "A completion is text as the model writes it: use a chat.",
         "truncate_prompt_tokens": "No prompt is cut in silence: shorten it.",
         "use_beam_search": "There is no beam search.",
         "verbosity": "Models here know nothing of it.",

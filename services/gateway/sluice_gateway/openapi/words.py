@@ -80,6 +80,9 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             " `enable_thinking` and `thinking` to false."
         },
         "ChatRequest": {
+            "thinking_token_budget": "The most tokens of reasoning; then it is ended, and the"
+            " answer goes on. -1: no bound. A model that does not begin and end its reasoning with"
+            " one token each is a 400.",
             "max_completion_tokens": "As `max_tokens`, and wins over it.",
             "logprobs": "The answer has log-probabilities of its content.",
             "top_logprobs": "How many of the likeliest tokens at each place. Needs `logprobs`.",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sluice_gateway.schema.messages import Message
 from sluice_gateway.schema.sampling import INT32_MAX, SamplingRequest
@@ -59,6 +59,10 @@ Variables = Annotated[
         }
     ),
 ]
+
+
+def _off_as_none(value: int) -> int | None:
+    return None if value < 0 else value
 
 
 class Conversation(ToolFields, ReasoningFields):
@@ -128,6 +132,10 @@ class ChatRequest(SamplingRequest, Conversation, StructuredFields):
         }
     )
 
+    # None: no bound. Clients may write -1 for it.
+    thinking_token_budget: (
+        Annotated[int, Field(ge=-1, le=INT32_MAX), AfterValidator(_off_as_none)] | None
+    ) = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=TOP_LOGPROBS_MAX)] | None = None

@@ -47,7 +47,12 @@ class CompletionRequest(SamplingRequest, StructuredFields):
     """A validated request for completions."""
 
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
-        {**SamplingRequest.unsupported, "add_special_tokens": (True,), "suffix": ("",)}
+        {
+            **SamplingRequest.unsupported,
+            "add_special_tokens": (True,),
+            "suffix": ("",),
+            "thinking_token_budget": (-1,),
+        }
     )
 
     prompt: PromptField

@@ -43,6 +43,16 @@ class StructuredOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinkingBudget:
+    """The most tokens of reasoning between two marks; see the contract's message."""
+
+    tokens: int
+    begin_id: int
+    end_id: int
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is chosen. Ranges are checked before an engine sees one.
 
@@ -71,6 +81,7 @@ class SamplingParams:
     seeded: bool = False
     bad_words: tuple[tuple[int, ...], ...] = ()
     prompt_logprobs: int | None = None
+    thinking_budget: ThinkingBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)

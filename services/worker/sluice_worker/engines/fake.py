@@ -95,7 +95,7 @@ class FakeEngine:
             eos_token_ids=eos_token_ids,
             batch_max=batch_max,
             adapters=tuple(AdapterInfo(name, f"fake-{name}") for name in adapters),
-            request_fields=frozenset({"bad_words", "prompt_logprobs"}),
+            request_fields=frozenset({"bad_words", "prompt_logprobs", "thinking_budget"}),
         )
         self._last_prompt: tuple[int, ...] = ()
         self._prompt_tokens = 0

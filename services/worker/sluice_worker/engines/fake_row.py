@@ -14,6 +14,7 @@ from sluice_worker.engines.base import (
     SamplingParams,
 )
 from sluice_worker.engines.fake_script import Script
+from sluice_worker.engines.thinking import Thinking
 
 
 @dataclass(slots=True)
@@ -30,14 +31,17 @@ class FakeRow:
     submitted: float
     first_token_at: float
     bad_words: BadWords
+    thinking: Thinking | None = None
     scored: Sequence[int] = ()
     started: bool = field(default=False)
 
     def next_token(self) -> int:
         """The script's next token, or the first one behind it that is not barred.
 
-        Raises RequestError when all are.
+        Before it comes what has to come. Raises RequestError when all are barred.
         """
+        if self.thinking is not None and self.thinking.forced is not None:
+            return self.thinking.forced
         barred = self.bad_words.barred()
         says = self.script.token_ids
         for ahead in range(len(says)):
@@ -51,6 +55,8 @@ class FakeRow:
         """The row goes on with ``token``."""
         self.position += 1
         self.bad_words.add(token)
+        if self.thinking is not None:
+            self.thinking.add(token)
 
 
 def fake_rows(
@@ -58,6 +64,7 @@ def fake_rows(
 ) -> Iterator[FakeRow]:
     """The rows of a request that comes ``now``."""
     sampling = request.sampling
+    budget = sampling.thinking_budget
     for number, spec in enumerate(request.rows):
         yield FakeRow(
             spec.key,
@@ -67,5 +74,6 @@ def fake_rows(
             now,
             first_token_at,
             BadWords(sampling.bad_words, spec.generated_ids),
+            Thinking(budget, spec.generated_ids) if budget else None,
             request.prompt_ids if number == 0 else (),
         )

@@ -34,12 +34,14 @@ def check_request(request: GenerationRequest, model: ModelInfo) -> None:
 
 def _check_ids(request: GenerationRequest, width: int) -> None:
     sampling = request.sampling
+    budget = sampling.thinking_budget
     fields: list[tuple[str, Iterable[int]]] = [
         ("prompt_ids", request.prompt_ids),
         ("sampling.logit_bias", sampling.logit_bias),
         ("sampling.stop_token_ids", sampling.stop_token_ids),
         ("sampling.allowed_token_ids", sampling.allowed_token_ids),
         *(("sampling.bad_words", word) for word in sampling.bad_words),
+        ("sampling.thinking_budget", (budget.begin_id, budget.end_id) if budget else ()),
         *(("rows.generated_ids", row.generated_ids) for row in request.rows),
     ]
     for name, ids in fields:

@@ -13,9 +13,9 @@ from sluice_worker.engines.hf.batch import TILE, Runner, Span
 from sluice_worker.engines.hf.checkpoint import Checkpoint
 from sluice_worker.engines.hf.engine import HfEngine
 from sluice_worker.engines.hf.fingerprint import fingerprint
+from sluice_worker.engines.hf.huge_pages import use_huge_pages
 from sluice_worker.engines.hf.kv_cache import KvBudget, KvShape
 from sluice_worker.engines.hf.linear import Fp16RangeError, kernel_for
-from sluice_worker.engines.hf.huge_pages import use_huge_pages
 from sluice_worker.engines.hf.machine import core_count, free_memory, trim_memory
 from sluice_worker.engines.hf.options import HfOptions, LoadProgress, ModelLoadError
 from sluice_worker.engines.hf.paths import Path, find_path
@@ -25,7 +25,7 @@ from sluice_worker.grammars.store import Grammars
 log = logging.getLogger(__name__)
 
 #: Of the contract's later fields, those that this engine honours.
-REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs"})
+REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs", "thinking_budget"})
 
 _LENGTH_UNKNOWN = 2048
 _KV_SHARE = 0.5

@@ -11,6 +11,7 @@ from sluice_worker.engines.bad_words import BadWords
 from sluice_worker.engines.base import ErrorCode, RequestError, SamplingParams
 from sluice_worker.engines.hf.penalties import SeenTokens
 from sluice_worker.engines.hf.row_grammar import RowGrammar
+from sluice_worker.engines.thinking import Thinking
 
 COLDEST = 1e-5
 """Below this temperature a row is greedy: logits over it would overflow."""
@@ -41,6 +42,8 @@ class RowSampler:
         self._ignored = torch.tensor(ignored, dtype=torch.long)
         self._seen = SeenTokens(params, prompt, generated) if SeenTokens.wanted(params) else None
         self._allowed = torch.tensor(sorted(set(params.allowed_token_ids)), dtype=torch.long)
+        budget = params.thinking_budget
+        self._thinking = Thinking(budget, generated) if budget is not None else None
         self._bad_words = BadWords(params.bad_words, generated) if params.bad_words else None
         self._bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.long)
         self._bias = torch.tensor(list(params.logit_bias.values()), dtype=torch.float)
@@ -52,6 +55,7 @@ class RowSampler:
             self.grammar is None
             and self._seen is None
             and self._bad_words is None
+            and (self._thinking is None or self._thinking.forced is None)
             and not len(self._allowed)
             and not len(self._bias_ids)
             and self.position >= self.params.min_tokens
@@ -59,6 +63,20 @@ class RowSampler:
 
     def shape(self, logits: torch.Tensor) -> None:
         """Apply all that comes before temperature to ``logits`` [vocab], in place."""
+        if self._force(logits):
+            return
+        self._forbid(logits)
+        if len(self._bias_ids):
+            logits[self._bias_ids] += self._bias
+        if len(self._ignored):
+            _bar(logits, self._ignored)
+        if self.position < self.params.min_tokens and len(self._all_ends):
+            _bar(logits, self._all_ends)
+        if self._seen is not None:
+            self._seen.apply(logits)
+
+    def _forbid(self, logits: torch.Tensor) -> None:
+        """Bar what may not come here at all. Raises RequestError when nothing is left."""
         if len(self._allowed):
             kept = logits[self._allowed]
             logits.fill_(-math.inf)
@@ -71,14 +89,15 @@ class RowSampler:
             logits[torch.tensor(barred)] = -math.inf
             if logits.amax() == -math.inf:
                 raise _nothing_but_bad_words()
-        if len(self._bias_ids):
-            logits[self._bias_ids] += self._bias
-        if len(self._ignored):
-            _bar(logits, self._ignored)
-        if self.position < self.params.min_tokens and len(self._all_ends):
-            _bar(logits, self._all_ends)
-        if self._seen is not None:
-            self._seen.apply(logits)
+
+    def _force(self, logits: torch.Tensor) -> bool:
+        """Leave nothing but the end of the reasoning, if that is what has to come."""
+        end = self._thinking.forced if self._thinking is not None else None
+        if end is None or (self.grammar is not None and self.grammar.forbidden()[end]):
+            return False
+        logits.fill_(-math.inf)
+        logits[end] = 0.0
+        return True
 
     def took(self, token: int) -> None:
         """The row goes on with ``token``."""
@@ -87,6 +106,8 @@ class RowSampler:
             self._seen.add(token)
         if self._bad_words is not None:
             self._bad_words.add(token)
+        if self._thinking is not None:
+            self._thinking.add(token)
         if self.grammar is not None and token not in self.stop_ids:
             self.grammar.advance(token)
 

@@ -3,7 +3,8 @@
 Order as in vLLM and transformers: grammar and allowed tokens, bad words, logit bias, min_tokens,
 penalties, temperature, top-k, top-p, min-p, draw. A grammar outdoes all others: what it
 forbids is never drawn, and where it allows nothing but an end, the row ends, whatever
-min_tokens and ignore_eos say. What a row gets depends on its own logits,
+min_tokens and ignore_eos say. The end of reasoning, where its budget is spent, outdoes all but
+a grammar. What a row gets depends on its own logits,
 parameters, seed and position: ops that mix rows see each in the same way, whatever the
 batch. Equal logits rank by id, the lower first.
 """

@@ -17,6 +17,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sluice_worker.engines.vllm.adapters import lora_arguments
 from sluice_worker.engines.vllm.sampling import GRAMMAR_BACKEND
+from sluice_worker.engines.vllm.thinking import reasoning_config
 from sluice_worker.engines.vllm.told import one_line
 from sluice_worker.settings import Settings
 from sluice_worker.weights.errors import ModelNotUsable
@@ -32,7 +33,7 @@ def engine_config(
 ) -> VllmConfig:
     """All of vLLM's configuration. Needs the model's config files only. Raises ModelNotUsable."""
     arguments = {**_own(settings, model_dir), **lora_arguments(adapters), **_nodes(settings)}
-    given = _given(settings, set(arguments))
+    given = {"reasoning_config": reasoning_config(model_dir), **_given(settings, set(arguments))}
     _check_device(settings)
     with _refusals():
         return AsyncEngineArgs(**{**given, **arguments}).create_engine_config(headless=follower)

@@ -35,6 +35,7 @@ from sluice_worker.engines.base import (
 from sluice_worker.engines.vllm.outputs import Asked, row_output
 from sluice_worker.engines.vllm.sampling import structured_outputs, vllm_sampling_params
 from sluice_worker.engines.vllm.stats import StepSource, vllm_metrics
+from sluice_worker.engines.vllm.thinking import thinking_token_budget
 from sluice_worker.engines.vllm.thread import EngineThread
 from sluice_worker.engines.vllm.told import one_line
 from sluice_worker.grammars.store import Grammars
@@ -186,6 +187,9 @@ class VllmEngine:
         """
         tells_prompt = spec is request.rows[0]
         params = vllm_sampling_params(request.sampling, spec, tells_prompt=tells_prompt)
+        params.thinking_token_budget = thinking_token_budget(
+            request.sampling.thinking_budget, request.prompt_ids, self._llm.vllm_config
+        )
         name = f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}"
         made = self._checked(name, (*request.prompt_ids, *spec.generated_ids), params, adapter)
         if grammar is not None:

@@ -28,6 +28,7 @@ from sluice_worker.engines.vllm.load_failure import read_failure
 from sluice_worker.engines.vllm.load_folder import LoadFolder
 from sluice_worker.engines.vllm.sampling import REQUEST_FIELDS
 from sluice_worker.engines.vllm.stats import StepSource, step_logger
+from sluice_worker.engines.vllm.thinking import keeps_budgets
 from sluice_worker.engines.vllm.thread import EngineThread
 from sluice_worker.engines.vllm.weights_progress import read_counts
 from sluice_worker.grammars.store import Grammars
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 
 #: How often it is told how far a model has been read.
 TELL_SECONDS = 0.25
+
+#: What it honours only for models whose marks of reasoning it knows.
+_BUDGET = {"thinking_budget"}
 
 #: What has no meaning to vLLM, and what has it instead.
 _NO_MEANING = {
@@ -180,7 +184,7 @@ def _describe(
         vocab_size=config.get_vocab_size(),
         eos_token_ids=_eos_token_ids(llm),
         batch_max=settings.batch_max,
-        request_fields=REQUEST_FIELDS,
+        request_fields=REQUEST_FIELDS - (set() if keeps_budgets(llm.vllm_config) else _BUDGET),
         adapters=tuple(AdapterInfo(name, named(path)) for name, path in adapters.items()),
     )
 

@@ -19,7 +19,7 @@ from sluice_worker.engines.base import (
 )
 
 #: Of the contract's later fields, those that this engine honours.
-REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs"})
+REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs", "thinking_budget"})
 
 #: vLLM's seeds are signed.
 _SEED_MASK = (1 << 63) - 1
@@ -67,6 +67,8 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
             "_bad_words_token_ids", lambda value, generated: [list(word) for word in value] or None
         ),
         "prompt_logprobs": Field("prompt_logprobs", _same),
+        # The engine knows the prompt, and so what is left of it.
+        "thinking_budget": Field("thinking_token_budget", lambda value, generated: None),
         # The engine puts the compiled grammar in its place.
         "structured_output": Field("structured_outputs", lambda value, generated: None),
     }
