@@ -17,7 +17,7 @@ def shape(schema: Json) -> str:
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
         found = dict.fromkeys(shape(each) for each in branches if each != _NULL)
-        return " or ".join(found)
+        return ("; or " if any(": " in each for each in found) else " or ").join(found)
     if "const" in schema:
         return value(schema["const"])
     if "enum" in schema:

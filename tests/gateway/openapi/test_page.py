@@ -76,6 +76,10 @@ def test_each_route_is_on_the_page() -> None:
             "list of at most 2: string",
         ),
         (
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+            "string; or list: string",
+        ),
+        (
             {"type": "array", "items": {"anyOf": [{"type": "number"}, {"type": "null"}]}},
             "list: number or null",
         ),
