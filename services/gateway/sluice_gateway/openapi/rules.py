@@ -1,7 +1,8 @@
 """Rules about several fields of one object, as JSON Schema.
 
 The models' validators have the last word; what they can check and a schema cannot is left to
-them. No rule says "not" or "if": what makes requests or checks from the document knows those
+them. No rule says "not" or "if", and there are few: what makes requests from the document
+multiplies them out (schemathesis gives an object of five such rules up), and knows those words
 least.
 """
 
