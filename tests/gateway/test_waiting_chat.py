@@ -81,8 +81,12 @@ def test_a_waiting_whole_answer_has_its_true_status(
     assert whole.json()["usage"]["completion_tokens"] == 5
 
 
-def test_a_stream_whose_time_is_over_ends_with_the_error_and_done(front: Gateway) -> None:
-    seen = streamed(front, CHAT, chat(), **{"x-sluice-wait": "1.2"})
+def test_a_stream_whose_time_is_over_ends_with_the_error_and_done(fake_model_dir: Path) -> None:
+    with (  # a model that is still loading, however long the gateway takes to start
+        worker(fake_model_dir, ENGINE="fake", FAKE_LOAD_MS="60000") as slow,
+        gateway(slow.address, wait=False) as front,
+    ):
+        seen = streamed(front, CHAT, chat(), **{"x-sluice-wait": "1.2"})
     assert progress(seen)
     error = error_of([each for each in seen if not isinstance(each, str)])
     assert error is not None
