@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluice_gateway.form import AnswerForm
@@ -98,6 +99,36 @@ def test_a_stop_string_ends_the_answer_whatever_it_is_within() -> None:
     events = run(one, [])
     assert folded(events)["text"].strip() == "\U0001f642"
     assert events[-1] == Finished("stop", by_stop_string=True)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("stop", "calls", "reason"),
+    [
+        ("\u597d", [["f", '{"a": "\u4f60 ']], "stop"),  # within arguments: nobody can use them
+        ('"}', [["f", '{"a": "\u4f60 \u597d']], "stop"),
+        ("}\n", [["f", '{"a": "\u4f60 \u597d"}']], "tool_calls"),
+        ("</tool_call>", [["f", '{"a": "\u4f60 \u597d"}']], "tool_calls"),
+        ('"name"', [], "stop"),  # before the call has begun: its markup is no content
+        ("arguments", [], "stop"),
+    ],
+)
+def test_a_stop_string_within_a_call(
+    stop: str, calls: list[list[str]], reason: Any, streamed: bool
+) -> None:
+    one = machine(stop=[stop])
+    events = run(one, list(range(len(IDS))) if streamed else [])
+    found = folded(events)
+    assert found["calls"] == calls
+    assert found["text"] == "\U0001f642 done"
+    assert events[-1] == Finished(reason, by_stop_string=True)
+
+
+def test_a_stop_string_in_the_second_call_leaves_the_first() -> None:
+    one = machine(stop=["</tool_call>\n<tool_call>\n{"])
+    events = run(one, [])
+    assert folded(events)["calls"] == [["f", '{"a": "\u4f60 \u597d"}']]
+    assert events[-1] == Finished("tool_calls", by_stop_string=True)
 
 
 def test_reasoning_that_the_prompt_has_opened_needs_no_mark() -> None:

@@ -436,6 +436,25 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
+@pytest.mark.parametrize(
+    ("options", "spaces"),
+    [
+        (None, True),
+        ({"whitespace_flexible": True}, True),
+        ({"whitespace_flexible": False}, False),
+    ],
+)
+def test_a_schema_may_forbid_whitespace(options: dict[str, bool] | None, spaces: bool) -> None:
+    wanted = {"type": "object", **({"x-guidance": options} if options else {})}
+    grammars = Grammars(TOKENIZER, WIDTH, (EOS,))
+    try:
+        matcher = grammars.compiled(schema(wanted)).matcher()
+        ids = Tokenizer.from_file(str(TOKENIZER)).encode('{\n\n"a"').ids
+        assert (matcher.try_consume_tokens(ids) == len(ids)) == spaces
+    finally:
+        grammars.close()
+
+
 def test_compiled_grammars_are_kept_within_bounds(directory: Path, monkeypatch: Any) -> None:
     from sluice_worker.grammars import store as grammars
 

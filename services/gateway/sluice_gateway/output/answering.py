@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Unpack
 
 from sluice_gateway.output.detokenizer import Detokenizer
@@ -30,7 +31,7 @@ class AnsweringMachine(OutputMachine):
     dropped.
     """
 
-    __slots__ = ("_answer", "_names_tool", "_says_content")
+    __slots__ = ("_answer", "_arguments", "_names_tool", "_says_content")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class AnsweringMachine(OutputMachine):
         super().__init__(detokenizer, names, **options)
         self._answer = answer
         self._names_tool = names_tool
+        self._arguments: list[str] = []  # of the last call, where a stop string may cut them
         self._plain = False
         self._notes_all = True
         self._says_content = True  # what was told last, if anything, is content
@@ -54,12 +56,21 @@ class AnsweringMachine(OutputMachine):
 
     def _last(self, text: str, reason: FinishReason, by_stop_string: bool) -> list[Event]:
         said = self._answer.feed(text) if text else []
-        said += self._answer.close(truncated=reason == "length")
+        said += self._answer.close(truncated=reason == "length" or by_stop_string)
         events: list[Event] = [*map(self._told, said)]
         events += self._rest()
         if reason == "stop" and self._answer.calls and not self._names_tool:
-            reason = "tool_calls"
+            # A call that a stop string cut off is none that anybody could carry out.
+            reason = "stop" if by_stop_string and not self._is_whole() else "tool_calls"
         return [*events, Finished(reason, by_stop_string)]
+
+    def _is_whole(self) -> bool:
+        """Whether the last call's arguments came to their end."""
+        try:
+            json.loads("".join(self._arguments))
+        except (ValueError, RecursionError):
+            return False
+        return True
 
     def _told(self, event: AnswerEvent) -> Delta:
         """The event with the tokens whose text has been told with it."""
@@ -79,7 +90,10 @@ class AnsweringMachine(OutputMachine):
             self.reasoning_tokens += len(tokens)
             return ReasoningDelta(event.text, ids)
         if isinstance(event, Call):
+            self._arguments.clear()
             return ToolCallStart(event.index, event.id, event.name, ids)
+        if self._stops is not None:
+            self._arguments.append(event.text)
         return ToolArguments(event.index, event.text, ids)
 
     def _tokens(self, end: int) -> list[tuple[int, int, int, TokenLogprob | None]]:

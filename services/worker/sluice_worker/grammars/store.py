@@ -29,7 +29,8 @@ KEPT_BYTES = 128 << 20
 # text of a special token into the special token. Any tokens of the right text do.
 _HEAD = '%llguidance {"no_forcing": true}\n'
 
-# A model that was not trained for it may put spaces without end where JSON allows some.
+# A model that was not trained for it may put spaces without end where JSON allows some. A schema
+# that says what it allows itself is left alone: the pattern would overrule what it says.
 _WHITESPACE = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}
 
 
@@ -174,7 +175,9 @@ def _schema(source: str) -> str:
     if not isinstance(schema, dict):
         raise refused("a JSON Schema is an object" if schema is not False else "false allows none")
     given = schema.get("x-guidance")
-    options = {**_WHITESPACE, **(given if isinstance(given, dict) else {})}
+    options = given if isinstance(given, dict) else {}
+    if "whitespace_flexible" not in options:
+        options = {**_WHITESPACE, **options}
     return "start: %json " + json.dumps({**schema, "x-guidance": options}, ensure_ascii=False)
 
 

@@ -61,7 +61,7 @@ class AnswerMachine:
         return self._outlet.drain()
 
     def close(self, truncated: bool = False) -> list[AnswerEvent]:
-        """The last events. ``truncated``: a limit ended the text, not the model."""
+        """The last events. ``truncated``: a limit or a stop string ended it, not the model."""
         self._parse.truncated = truncated
         self._reader.end()
         self._step()

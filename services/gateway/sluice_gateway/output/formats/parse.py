@@ -26,7 +26,7 @@ class Parse:
         self.reader = reader
         self.outlet = outlet
         self.tools = tools
-        self.truncated = False  # the text ended because a limit was reached
+        self.truncated = False  # the text ended, but the model had not
         self.answer_end = ""  # a mark that closes the answer, and is none of its text
 
     def is_name(self, name: str) -> bool:
