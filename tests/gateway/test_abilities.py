@@ -10,6 +10,7 @@ from sluice_gateway.errors import InvalidRequest
 from tests.gateway.text.samples import model
 
 ASKED = {
+    "priority": pb.SamplingParams(),
     "bad_words": pb.SamplingParams(bad_words=[pb.TokenSequence(ids=[1])]),
     "thinking_budget": pb.SamplingParams(thinking_budget=pb.ThinkingBudget(tokens=0)),
     "prompt_logprobs": pb.SamplingParams(prompt_logprobs=0),
@@ -20,7 +21,7 @@ ASKED = {
 def test_a_field_that_a_worker_would_ignore_is_refused_by_name(field: str) -> None:
     served = model()
     with pytest.raises(InvalidRequest) as caught:
-        for_request(served, ASKED[field])
+        for_request(served, ASKED[field], priority=int(field == "priority"))
     assert (caught.value.param, caught.value.code) == (
         LATER_FIELDS[field][0],
         "unsupported_parameter",
@@ -31,7 +32,7 @@ def test_a_field_that_a_worker_would_ignore_is_refused_by_name(field: str) -> No
 def test_a_request_goes_only_to_workers_that_honour_what_it_needs(field: str) -> None:
     old = model()
     able = replace(old, info=replace(old.info, request_fields=frozenset({field, "other"})))
-    needing = for_request(able, ASKED[field])
+    needing = for_request(able, ASKED[field], priority=-int(field == "priority"))
     assert able.takes_prompts_of(needing)
     assert able.serves_same_as(needing)
     assert not old.takes_prompts_of(needing)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from sluice_worker.engines.vllm import check_model
 from sluice_worker.engines.vllm.arguments import engine_config
+from sluice_worker.engines.vllm.loading import _request_fields
+from sluice_worker.engines.vllm.sampling import REQUEST_FIELDS
 from sluice_worker.settings import Settings
 from sluice_worker.weights.errors import ModelNotUsable
 
@@ -40,6 +42,15 @@ def test_settings_arrive() -> None:
     assert not config.cache_config.enable_prefix_caching
     assert config.cache_config.kv_cache_memory_bytes == 256 << 20
     assert config.structured_outputs_config.backend == "guidance"
+
+
+def test_rows_come_by_priority_unless_the_operator_says_otherwise() -> None:
+    config = engine_config(settings(), DEMO, {})
+    assert config.scheduler_config.policy == "priority"
+    assert _request_fields(config) == REQUEST_FIELDS
+    config = engine_config(settings(vllm_args="--scheduling-policy fcfs"), DEMO, {})
+    assert config.scheduler_config.policy == "fcfs"
+    assert _request_fields(config) == REQUEST_FIELDS - {"priority"}
 
 
 def test_a_model_is_described_by_its_config_alone() -> None:

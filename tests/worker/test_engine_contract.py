@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -358,6 +358,26 @@ def test_a_full_queue_refuses_at_once_and_recovers(running: Running) -> None:
     running.engine.abort([spec.key for spec in asked[0].rows])
     running.wait(*(spec.key for spec in asked[1].rows))
     run(running, request())
+
+
+def test_rows_that_wait_come_by_priority_and_then_in_the_order_of_their_coming(
+    running: Running,
+) -> None:
+    full = [request(max_tokens=1500) for _ in range(BATCH_MAX)]
+    for each in full:
+        running.engine.submit(each)
+    running.until(lambda: all(running.ids(each.rows[0].key) for each in full))
+    waiting = {}
+    for name, priority in (("late", 3), ("first", 0), ("urgent", -1), ("second", 0)):
+        waiting[name] = replace(request(max_tokens=3), priority=priority)
+        running.engine.submit(waiting[name])
+    running.engine.abort([full[0].rows[0].key])  # one place for all that wait
+    keys = {name: each.rows[0].key for name, each in waiting.items()}
+    running.wait(*keys.values())
+    begun = [row.key for step in running.steps for row in step.rows if row.start]
+    order = sorted(keys, key=lambda name: begun.index(keys[name]))
+    assert order == ["urgent", "first", "second", "late"]
+    running.engine.abort([each.rows[0].key for each in full])
 
 
 def test_load_tells_of_rows_and_memory(running: Running) -> None:

@@ -223,6 +223,15 @@ def test_a_later_field_that_the_engine_does_not_honour_is_refused_by_name(
     assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_ARGUMENT, *changes)
 
 
+def test_a_priority_reaches_an_engine_that_honours_it() -> None:
+    assert wire.generation_request(1, submit(priority=-5), MODEL).priority == -5
+    none = replace(MODEL, request_fields=frozenset())
+    assert wire.generation_request(1, submit(priority=0), none).priority == 0
+    with pytest.raises(RequestError) as caught:
+        wire.generation_request(1, submit(priority=1), none)
+    assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_ARGUMENT, "priority")
+
+
 def test_an_adapter_of_the_model_reaches_the_engine() -> None:
     assert wire.generation_request(1, submit(adapter="poet"), MODEL).adapter == "poet"
     assert wire.generation_request(1, submit(), MODEL).adapter == ""

@@ -11,19 +11,23 @@ from sluice_gateway.model import ServedModel
 #: each comes from, and what to call it.
 LATER_FIELDS = {
     "bad_words": ("bad_words", "'bad_words'"),
+    "priority": ("priority", "'priority'"),
     "prompt_logprobs": ("echo", "'echo' together with 'logprobs'"),
     "thinking_budget": ("thinking_token_budget", "'thinking_token_budget'"),
 }
 
 
-def for_request(model: ServedModel, sampling: pb.SamplingParams) -> ServedModel:
+def for_request(
+    model: ServedModel, sampling: pb.SamplingParams, *, priority: int = 0
+) -> ServedModel:
     """The model as a request with these parameters needs it.
 
     Raises InvalidRequest that names the field when its engine would ignore one.
     """
-    needed = frozenset(
-        field.name for field, _ in sampling.ListFields() if field.name in LATER_FIELDS
+    asked = {field.name for field, _ in sampling.ListFields()} | (
+        {"priority"} if priority else set()
     )
+    needed = asked & LATER_FIELDS.keys()
     for name in sorted(needed - model.info.request_fields):
         param, what = LATER_FIELDS[name]
         raise InvalidRequest(
@@ -31,4 +35,4 @@ def for_request(model: ServedModel, sampling: pb.SamplingParams) -> ServedModel:
             param=param,
             code="unsupported_parameter",
         )
-    return model.needing(needed)
+    return model.needing(frozenset(needed))

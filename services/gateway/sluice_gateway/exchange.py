@@ -67,10 +67,12 @@ class Exchange:
                 self._signal,
                 request_id,
                 model.info.adapter,
+                request.priority or 0,
             )
             for prompt in prompts
         ]
-        self.model = for_request(model, self._generations[0].sampling)
+        sampling, priority = self._generations[0].sampling, request.priority or 0
+        self.model = for_request(model, sampling, priority=priority)
         self._form = prompts[0].form
         self.choices = self._made_choices(request, OutputSpec(request, model, self._form))
         self._live = self.choices

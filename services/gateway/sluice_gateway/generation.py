@@ -65,6 +65,7 @@ class Generation:
         "_answered",
         "adapter",
         "failure",
+        "priority",
         "prompt_ids",
         "prompt_scores",
         "request_id",
@@ -81,8 +82,10 @@ class Generation:
         signal: Signal,
         request_id: str = "",
         adapter: str = "",
+        priority: int = 0,
     ) -> None:
         self.adapter = adapter
+        self.priority = priority
         self.prompt_ids = prompt_ids
         self.sampling = sampling
         self.signal = signal

@@ -136,6 +136,7 @@ class WorkerSession:
             sampling=generation.sampling_left,
             request_id=generation.request_id,
             adapter=generation.adapter,
+            priority=generation.priority,
         )
         row_ids = []
         for row in generation.rows:

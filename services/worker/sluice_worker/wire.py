@@ -34,7 +34,7 @@ MAX_CHOICES = 1024
 MAX_CONSTRAINT_BYTES = 64 << 10
 
 #: What came after the first release of the contract: an engine says if it honours them.
-LATER_FIELDS = frozenset({"bad_words", "prompt_logprobs", "thinking_budget"})
+LATER_FIELDS = frozenset({"bad_words", "priority", "prompt_logprobs", "thinking_budget"})
 
 
 def generation_request(session: int, submit: pb.Submit, model: ModelInfo) -> GenerationRequest:
@@ -43,6 +43,7 @@ def generation_request(session: int, submit: pb.Submit, model: ModelInfo) -> Gen
     _require(bool(prompt_ids), "prompt_ids", "the prompt has no tokens")
     _check_ids("prompt_ids", prompt_ids, model.vocab_size)
     _require(1 <= len(submit.rows) <= MAX_ROWS, "rows", f"must be 1 to {MAX_ROWS}")
+    _check_later_fields(submit, model)
     sampling = sampling_params(submit.sampling, model)
     if len(prompt_ids) + sampling.max_tokens > model.max_model_len:
         raise RequestError(
@@ -58,7 +59,9 @@ def generation_request(session: int, submit: pb.Submit, model: ModelInfo) -> Gen
         "this worker has no adapter of that name",
     )
     rows = tuple(_row_spec(session, row, sampling, model) for row in submit.rows)
-    return GenerationRequest(prompt_ids, sampling, rows, submit.request_id, submit.adapter)
+    return GenerationRequest(
+        prompt_ids, sampling, rows, submit.request_id, submit.adapter, submit.priority
+    )
 
 
 def _row_spec(session: int, row: pb.Row, sampling: SamplingParams, model: ModelInfo) -> RowSpec:
@@ -113,7 +116,7 @@ def _thinking_budget(sampling: pb.SamplingParams, vocab_size: int) -> ThinkingBu
     return ThinkingBudget(given.tokens, given.begin_id, given.end_id, given.begun)
 
 
-def _check_later_fields(message: pb.SamplingParams, model: ModelInfo) -> None:
+def _check_later_fields(message: pb.Submit | pb.SamplingParams, model: ModelInfo) -> None:
     """A gateway knows which of these an engine honours; this is for who does not look."""
     for field, _ in message.ListFields():
         known = field.name not in LATER_FIELDS or field.name in model.request_fields

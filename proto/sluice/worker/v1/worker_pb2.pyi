@@ -265,12 +265,18 @@ class Submit(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
     """W3C trace context of the request ("traceparent"), or empty."""
     request_id: _builtins.str
     """The request's id, for the worker's log."""
     adapter: _builtins.str
     """One of GetModelResponse.adapters by name, or empty for the model itself."""
+    priority: _builtins.int
+    """Of rows that wait, those with the lower value come first, and of equals
+    those that came first. When the KV cache is full, a running row with a
+    higher value makes room before others. Needs request_fields, unless 0.
+    """
     @_builtins.property
     def prompt_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The prompt's token ids, at least one."""
@@ -290,10 +296,11 @@ class Submit(_message.Message):
         traceparent: _builtins.str = ...,
         request_id: _builtins.str = ...,
         adapter: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "prompt_ids", b"prompt_ids", "request_id", b"request_id", "rows", b"rows", "sampling", b"sampling", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "priority", b"priority", "prompt_ids", b"prompt_ids", "request_id", b"request_id", "rows", b"rows", "sampling", b"sampling", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

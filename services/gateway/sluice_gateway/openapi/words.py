@@ -44,7 +44,9 @@ _SAMPLING = {
     "prompt_cache_key": "Accepted; asks nothing of the server.",
     "metadata": "Accepted; asks nothing of the server, and is not kept.",
     "service_tier": "Told back in the answer. There is one tier, which all of these mean.",
-    "priority": "0; there are no priorities.",
+    "priority": "Of requests that wait for a place in a batch those with the lower value come"
+    " first, and of equals those that came first. Left out: 0. An engine that cannot do that is a"
+    " 400.",
 }
 
 _CONVERSATION = {

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, UNSUPPORTED, Strict, refuse
+from sluice_gateway.schema.strict import INVALID, INVALID_TYPE, Strict, refuse
 
 INT32_MAX = 2**31 - 1
 CHOICES_MAX = 128
@@ -65,12 +65,6 @@ def _few_pairs(value: Any) -> Any:
 
 def _none_if_empty(value: list[str]) -> list[str] | None:
     return value or None
-
-
-def _no_priority(value: int) -> int:
-    if value:
-        refuse(UNSUPPORTED, "This server has no priorities. Leave 'priority' out.")
-    return value
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH_MAX)]
@@ -183,7 +177,8 @@ class SamplingRequest(Strict):
     metadata: Metadata | None = None
     # Told back in the answer. There is one tier, so all of OpenAI's names mean it.
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None
-    priority: Annotated[int, AfterValidator(_no_priority)] | None = None
+    # The lower the value, the earlier it is served of requests that wait.
+    priority: Annotated[int, Field(ge=-INT32_MAX - 1, le=INT32_MAX)] | None = None
 
     @property
     def include_usage(self) -> bool:

@@ -97,7 +97,8 @@ class RowSpec:
 class GenerationRequest:
     """One prompt (at least one id) and the rows to generate from it (at least one).
 
-    ``adapter`` is one of ``ModelInfo.adapters``, or empty for the model itself.
+    ``adapter`` is one of ``ModelInfo.adapters``, or empty for the model itself. Of rows that
+    wait, those with the lower ``priority`` come first, and of equals those that came first.
     """
 
     prompt_ids: Sequence[int]
@@ -105,6 +106,7 @@ class GenerationRequest:
     rows: tuple[RowSpec, ...]
     request_id: str = ""
     adapter: str = ""
+    priority: int = 0
 
 
 class FinishReason(enum.Enum):

@@ -95,7 +95,9 @@ class FakeEngine:
             eos_token_ids=eos_token_ids,
             batch_max=batch_max,
             adapters=tuple(AdapterInfo(name, f"fake-{name}") for name in adapters),
-            request_fields=frozenset({"bad_words", "prompt_logprobs", "thinking_budget"}),
+            request_fields=frozenset(
+                {"bad_words", "priority", "prompt_logprobs", "thinking_budget"}
+            ),
         )
         self._last_prompt: tuple[int, ...] = ()
         self._prompt_tokens = 0
@@ -132,7 +134,8 @@ class FakeEngine:
             free = self.model.batch_max - len(self._running) - len(self._waiting)
             if len(request.rows) > self._queue_max + free:
                 raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
-            self._waiting += fake_rows(request, script, now, first)
+            rows = (*self._waiting, *fake_rows(request, script, now, first))
+            self._waiting = deque(sorted(rows, key=lambda row: row.priority))
             self._count_prompt(tuple(request.prompt_ids))
             self._changed.notify()
 

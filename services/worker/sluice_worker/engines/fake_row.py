@@ -33,6 +33,7 @@ class FakeRow:
     bad_words: BadWords
     thinking: Thinking | None = None
     scored: Sequence[int] = ()
+    priority: int = 0
     started: bool = field(default=False)
 
     def next_token(self) -> int:
@@ -76,4 +77,5 @@ def fake_rows(
             BadWords(sampling.bad_words, spec.generated_ids),
             Thinking(budget, spec.generated_ids) if budget else None,
             request.prompt_ids if number == 0 else (),
+            request.priority,
         )

@@ -25,7 +25,7 @@ from sluice_worker.grammars.store import Grammars
 log = logging.getLogger(__name__)
 
 #: Of the contract's later fields, those that this engine honours.
-REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs", "thinking_budget"})
+REQUEST_FIELDS = frozenset({"bad_words", "priority", "prompt_logprobs", "thinking_budget"})
 
 _LENGTH_UNKNOWN = 2048
 _KV_SHARE = 0.5

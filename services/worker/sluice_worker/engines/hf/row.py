@@ -47,6 +47,11 @@ class Row:
     untold: int | None = None
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """The row's place among others, the first one first: by priority, then by arrival."""
+        return self.request.priority, self.order
+
+    @property
     def length(self) -> int:
         """Tokens so far, of the prompt and generated."""
         return len(self.prompt) + len(self.generated)

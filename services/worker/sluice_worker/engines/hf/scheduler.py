@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -60,10 +59,11 @@ class Step:
 class Scheduler:
     """Continuous batching: rows join and leave at every step.
 
-    First come, first served. A step decodes every row that is past its prefill and
-    prefills up to ``prefill_chunk`` tokens beside it. When blocks run out, what ended rows
-    left is cleared; then the youngest row goes back to the head of the queue, to be
-    computed again.
+    First come, first served, among rows of one priority; those of a lower value come before them,
+    so rows of a high value wait for as long as others keep coming. A step decodes every row that
+    is past its prefill and prefills up to ``prefill_chunk`` tokens beside it. When blocks run out,
+    what ended rows left is cleared; then the last row by priority and arrival goes back to the
+    queue, to be computed again.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Scheduler:
         self._slots = list(range(batch_max))
         enabled = prefix_caching and runner.keeps_prefixes
         self.prefixes = PrefixCache(self._tile, enabled=enabled)
-        self.waiting: deque[Row] = deque()
+        self.waiting: list[Row] = []
         self.running: list[Row] = []
         self.preemptions = 0
 
@@ -97,12 +97,13 @@ class Scheduler:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Queue rows."""
-        self.waiting.extend(rows)
+        for row in rows:
+            bisect.insort(self.waiting, row, key=_rank)
 
     def drop(self, keys: set[RowKey]) -> None:
         """Forget rows, wherever they are, and free what they hold."""
         if any(row.key in keys for row in self.waiting):
-            self.waiting = deque(row for row in self.waiting if row.key not in keys)
+            self.waiting = [row for row in self.waiting if row.key not in keys]
         for row in [row for row in self.running if row.key in keys]:
             self.finish(row)
 
@@ -152,22 +153,22 @@ class Scheduler:
             row.computed += count
 
     def _grow(self) -> None:
-        """Charge every running row for its tokens; preempt the youngest if need be."""
+        """Charge every running row for its tokens; preempt the last one if need be."""
         for row in list(self.running):
             if row.slot < 0:
-                continue  # preempted for an older row
+                continue  # preempted for one before it
             more = self._budget.needed(row.length) - row.blocks
             while more > 0 and not self._take(more):
-                youngest = max(self.running, key=lambda row: row.order)
-                self._preempt(youngest)
-                if youngest is row:
+                last = self.running[-1]
+                self._preempt(last)
+                if last is row:
                     break
             else:
                 row.blocks += max(more, 0)
 
     def _preempt(self, row: Row) -> None:
         self.finish(row)
-        self.waiting.appendleft(row)
+        bisect.insort(self.waiting, row, key=_rank)
         self.preemptions += 1
 
     def _admit(self) -> None:
@@ -182,7 +183,7 @@ class Scheduler:
             sibling = self._sibling(row) if shared else None
             if sibling is not None and sibling.computed < shared:
                 return  # its prompt is being computed
-            self.waiting.popleft()
+            self.waiting.pop(0)
             if sibling is not None:
                 match: Match | None = Match(sibling.slot, shared)
             else:
@@ -214,7 +215,7 @@ class Scheduler:
             row.started = time.monotonic()
         if row.sampler.grammar is not None:
             row.sampler.grammar.begin()
-        bisect.insort(self.running, row, key=lambda row: row.order)
+        bisect.insort(self.running, row, key=_rank)
 
     def _shareable(self, row: Row) -> int:
         """Prompt tokens that rows of one request can share: all tiles but the last.
@@ -273,3 +274,7 @@ class Scheduler:
         self._runner.release(slot)
         bisect.insort(self._slots, slot)
         return self.prefixes.forget(slot)
+
+
+def _rank(row: Row) -> tuple[int, int]:
+    return row.rank

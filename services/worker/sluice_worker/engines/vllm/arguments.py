@@ -33,7 +33,7 @@ def engine_config(
 ) -> VllmConfig:
     """All of vLLM's configuration. Needs the model's config files only. Raises ModelNotUsable."""
     arguments = {**_own(settings, model_dir), **lora_arguments(adapters), **_nodes(settings)}
-    given = {"reasoning_config": reasoning_config(model_dir), **_given(settings, set(arguments))}
+    given = {**_defaults(model_dir), **_given(settings, set(arguments))}
     _check_device(settings)
     with _refusals():
         return AsyncEngineArgs(**{**given, **arguments}).create_engine_config(headless=follower)
@@ -68,6 +68,15 @@ def _own(settings: Settings, model_dir: Path) -> dict[str, Any]:
         "logprobs_mode": "raw_logprobs",
         "enable_log_requests": False,
         "disable_log_stats": False,
+    }
+
+
+def _defaults(model_dir: Path) -> dict[str, Any]:
+    """What VLLM_ARGS may say otherwise."""
+    return {
+        "reasoning_config": reasoning_config(model_dir),
+        # First come, first served among equals, which rows without a priority are.
+        "scheduling_policy": "priority",
     }
 
 

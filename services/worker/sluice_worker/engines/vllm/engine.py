@@ -191,7 +191,7 @@ class VllmEngine:
             request.sampling.thinking_budget, request.prompt_ids, self._llm.vllm_config
         )
         name = f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}"
-        made = self._checked(name, (*request.prompt_ids, *spec.generated_ids), params, adapter)
+        made = self._checked(name, request, spec, params, adapter)
         if grammar is not None:
             made.sampling_params.structured_outputs = structured_outputs(grammar)
         self._llm.input_processor.assign_request_id(made)
@@ -200,7 +200,8 @@ class VllmEngine:
     def _checked(
         self,
         name: str,
-        prompt_ids: tuple[int, ...],
+        request: GenerationRequest,
+        spec: RowSpec,
         params: VllmSamplingParams,
         adapter: LoRARequest | None,
     ) -> EngineCoreRequest:
@@ -208,10 +209,14 @@ class VllmEngine:
         try:
             return self._llm.input_processor.process_inputs(
                 name,
-                {"type": "token", "prompt_token_ids": list(prompt_ids)},
+                {
+                    "type": "token",
+                    "prompt_token_ids": [*request.prompt_ids, *spec.generated_ids],
+                },
                 params,
                 supported_tasks=self._tasks,
                 lora_request=adapter,
+                priority=request.priority,
             )
         except (VLLMClientError, ValueError) as error:
             field = str(getattr(error, "parameter", None) or "")

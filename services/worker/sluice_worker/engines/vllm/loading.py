@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 #: How often it is told how far a model has been read.
 TELL_SECONDS = 0.25
 
-#: What it honours only for models whose marks of reasoning it knows.
-_BUDGET = {"thinking_budget"}
-
 #: What has no meaning to vLLM, and what has it instead.
 _NO_MEANING = {
     "batch_delay_ms": "vLLM never waits for company: a request joins the batch at the next step",
@@ -184,9 +181,17 @@ def _describe(
         vocab_size=config.get_vocab_size(),
         eos_token_ids=_eos_token_ids(llm),
         batch_max=settings.batch_max,
-        request_fields=REQUEST_FIELDS - (set() if keeps_budgets(llm.vllm_config) else _BUDGET),
+        request_fields=_request_fields(llm.vllm_config),
         adapters=tuple(AdapterInfo(name, named(path)) for name, path in adapters.items()),
     )
+
+
+def _request_fields(config: VllmConfig) -> frozenset[str]:
+    """What vLLM honours, for this model and with the operator's arguments."""
+    missing = set() if keeps_budgets(config) else {"thinking_budget"}
+    if config.scheduler_config.policy != "priority":
+        missing.add("priority")
+    return REQUEST_FIELDS - missing
 
 
 def _eos_token_ids(llm: AsyncLLM) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from sluice_worker.engines.base import (
 )
 
 #: Of the contract's later fields, those that this engine honours.
-REQUEST_FIELDS = frozenset({"bad_words", "prompt_logprobs", "thinking_budget"})
+REQUEST_FIELDS = frozenset({"bad_words", "priority", "prompt_logprobs", "thinking_budget"})
 
 #: vLLM's seeds are signed.
 _SEED_MASK = (1 << 63) - 1
