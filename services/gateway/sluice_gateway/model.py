@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sluice_gateway.grammar import mark_tokens
 from sluice_gateway.output.formats import Formats, detect
+from sluice_gateway.output.formats.table import AUTO
 from sluice_gateway.template import ChatTemplate
 from sluice_gateway.tokenizer import Tokenizer
 
@@ -58,7 +59,8 @@ class ModelInfo:
 class ServedModel:
     """A model with its tokenizer and chat template. Immutable, safe to use from any thread.
 
-    ``formats``: how it writes reasoning and calls. ``mark_ids``: the tokens of their markup.
+    ``formats``: how it writes reasoning and calls. ``shows_tools``: whether its template tells it
+    of tools, or the operator says that something does. ``mark_ids``: the tokens of their markup.
     ``grammar_tokens``: those marks that a grammar has to name by id. ``needs``: those of the
     contract's later fields that the request at hand needs; not all workers may honour them.
     """
@@ -68,6 +70,7 @@ class ServedModel:
     template: ChatTemplate
     eos_token_ids: frozenset[int]
     formats: Formats
+    shows_tools: bool
     mark_ids: frozenset[int]
     grammar_tokens: Mapping[str, int]
     needs: frozenset[str] = frozenset()
@@ -98,6 +101,7 @@ class ServedModel:
             template=template,
             eos_token_ids=frozenset(info.eos_token_ids),
             formats=formats,
+            shows_tools=tool_format != AUTO or template.reads("tools", tools=True),
             mark_ids=frozenset(number for number, text, _ in added if text in formats.marks),
             grammar_tokens=mark_tokens(formats.marks, added),
         )

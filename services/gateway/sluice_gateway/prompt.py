@@ -153,13 +153,20 @@ class PromptBuilder:
         return style.state(text, last.text if last else None)
 
     def _check_tools(self, request: ChatRequest) -> None:
-        if request.tool_mode != "none" and self._model.formats.tools is None:
-            raise InvalidRequest(
-                f"The model `{self._model.name}` has no format for calls of tools. Leave 'tools'"
-                " out.",
-                param="tools",
-                code="unsupported_parameter",
-            )
+        if request.tool_mode == "none":
+            return
+        model = self._model
+        if model.formats.tools is None:
+            problem = "has no format for calls of tools"
+        elif not model.shows_tools:
+            problem = "has a chat template that does not show it any tools"
+        else:
+            return
+        raise InvalidRequest(
+            f"The model `{model.name}` {problem}. Leave 'tools' out.",
+            param="tools",
+            code="unsupported_parameter",
+        )
 
     def _limit(self, size: int, request: SamplingRequest, asked: int | None, param: str) -> int:
         """The most tokens that may be generated after ``size`` tokens of prompt."""

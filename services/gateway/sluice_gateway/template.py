@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.nodes
 
 from sluice_gateway.content_format import ContentFormat, content_format
 from sluice_gateway.errors import InvalidRequest
@@ -50,6 +51,7 @@ class ChatTemplate:
         self._broken: dict[str, str] = {}
         self._compiled: dict[str, jinja2.Template] = {}
         self._formats: dict[str, ContentFormat] = {}
+        self._read: dict[str, frozenset[str]] = {}
         for name, source in sources.items():
             self._compile(name, source)
 
@@ -79,6 +81,10 @@ class ChatTemplate:
     def mentions(self, word: str, *, tools: bool = False) -> bool:
         """Whether the word stands anywhere in the template."""
         return word in self.source(tools=tools)
+
+    def reads(self, variable: str, *, tools: bool = False) -> bool:
+        """Whether the template does anything with a variable that it is given."""
+        return variable in self._read.get(self._name(tools=tools), ())
 
     def render(
         self,
@@ -127,7 +133,10 @@ class ChatTemplate:
     def _compile(self, name: str, source: str) -> None:
         try:
             self._compiled[name] = self._environment.from_string(source)
-            self._formats[name] = content_format(self._environment.parse(source))
+            tree = self._environment.parse(source)
+            self._formats[name] = content_format(tree)
+            names = tree.find_all(jinja2.nodes.Name)
+            self._read[name] = frozenset(each.name for each in names if each.ctx == "load")
         except (jinja2.TemplateError, RecursionError, SyntaxError) as error:
             self._broken[name] = _reason(error)
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from sluice_gateway.errors import InvalidRequest
+from sluice_gateway.model import ServedModel
 from sluice_gateway.prompt import PromptBuilder
 from sluice_gateway.schema import ChatRequest, parse
 
-from tests.gateway.text.samples import model
+from tests.gateway.text.samples import files_of, model
 
 USER = {"role": "user", "content": "hello"}
 LOOP = "{% for m in messages %}"
@@ -143,3 +144,37 @@ def test_a_format_that_is_not_known_takes_no_tools() -> None:
     with pytest.raises(InvalidRequest, match="has no format for calls") as refused:
         PromptBuilder(served).chat(parse(body, ChatRequest))
     assert refused.value.param == "tools"
+
+
+@pytest.mark.parametrize(
+    ("template", "shows"),
+    [
+        ("{% for t in tools %}{{ t }}{% endfor %}", True),
+        # As Llama's has it.
+        (
+            "{% if custom_tools is defined %}{% set tools = custom_tools %}{% endif %}{{ tools }}",
+            True,
+        ),
+        (
+            LOOP + "{{ m['tools'] }}{{ 'tools' in m }}{{ m.tools }}" + END,
+            False,
+        ),  # Phi-4-mini's
+        ("{% set tools = 1 %}", False),
+    ],
+)
+def test_a_template_that_does_not_show_tools_takes_none(template: str, shows: bool) -> None:
+    served = model("byte_level", "{# <tool_call> #}" + template + LOOP + "{{ m.content }}" + END)
+    tool = {"type": "function", "function": {"name": "look"}}
+    body = json.dumps({"model": "demo", "messages": [USER], "tools": [tool]}).encode()
+    request = parse(body, ChatRequest)
+    if shows:
+        assert PromptBuilder(served).chat(request).ids
+        return
+    with pytest.raises(InvalidRequest, match="does not show it any tools") as refused:
+        PromptBuilder(served).chat(request)
+    assert refused.value.param == "tools"
+    # Without them, and where the operator has chosen a format, it answers.
+    none = json.dumps({"model": "demo", "messages": [USER], "tools": [tool], "tool_choice": "none"})
+    assert PromptBuilder(served).chat(parse(none.encode(), ChatRequest)).ids
+    chosen = ServedModel.build(served.info, files_of("byte_level", template), tool_format="hermes")
+    assert chosen.shows_tools
