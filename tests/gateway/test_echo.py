@@ -58,10 +58,11 @@ def test_scores_come_in_pieces_and_none_is_taken_twice() -> None:
     scores.add(piece(1, -1.0, -2.0, -3.0))  # another worker began again
     scores.add(piece(5, -5.0))  # a piece is missing before it
     scores.add(piece(2, -2.0, -3.0))
-    assert [score for score, _ in scores] == [-1.0, -2.0, -3.0]
+    assert [score for score, _ in scores.take()] == [-1.0, -2.0, -3.0]
     scores.add(piece(4, -4.0, -5.0))
     assert scores.complete
-    assert [score for score, _ in scores] == [-1.0, -2.0, -3.0, -4.0, -5.0]
+    assert [score for score, _ in scores.take()] == [-4.0, -5.0]
+    assert scores.take() == []
     assert PromptScores(1).complete
 
 

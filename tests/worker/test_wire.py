@@ -279,7 +279,7 @@ def test_a_step_carries_starts_logprobs_and_finishes() -> None:
 
 
 def test_what_is_told_of_a_prompt_comes_first_and_in_bounded_pieces() -> None:
-    entries = [TokenLogprobs(-float(place), ((place, -0.5),)) for place in range(2500)]
+    entries = [TokenLogprobs(-float(place), ((place, -0.5),)) for place in range(600)]
     rows = [
         RowOutput(RowKey(1, 7), [], prompt_logprobs=PromptLogprobs(1, entries)),
         RowOutput(RowKey(1, 8), [11]),
@@ -287,11 +287,11 @@ def test_what_is_told_of_a_prompt_comes_first_and_in_bounded_pieces() -> None:
     *pieces, last = [frame.step for frame in frames.step_messages(rows, 2)]
     told = [piece.prompt_logprobs[0] for piece in pieces]
     assert [(one.row_id, one.position, len(one.logprobs)) for one in told] == [
-        (7, 1, 1024),
-        (7, 1025, 1024),
-        (7, 2049, 452),
+        (7, 1, 256),
+        (7, 257, 256),
+        (7, 513, 88),
     ]
-    assert list(told[1].top_ids[:2]) == [1024, 1025]
+    assert list(told[1].top_ids[:2]) == [256, 257]
     assert told[1].top_count == 1
     assert list(last.row_ids) == [8]
     assert not last.token_counts

@@ -7,23 +7,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from sluice_gateway.logprobs_json import chat_logprobs, completion_logprobs
+from sluice_gateway.logprobs_json import (
+    chat_logprobs,
+    completion_logprobs,
+    encoded,
+    joined,
+    written,
+)
 from sluice_gateway.output.events import (
     Event,
     Finished,
     FinishReason,
+    PromptDelta,
     ReasoningDelta,
     TextDelta,
     ToolCallStart,
 )
-from sluice_gateway.output.logprobs import TokenLogprob
+from sluice_gateway.output.logprobs import EncodedLogprobs, TokenLogprob
 from sluice_gateway.usage import Usage
+
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class _Choice:
     """One choice, while its events come."""
 
-    __slots__ = ("calls", "logprobs", "reason", "reasoning", "text", "token_ids")
+    __slots__ = ("calls", "logprobs", "prompt", "reason", "reasoning", "text", "token_ids")
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -32,6 +41,8 @@ class _Choice:
         self.calls: list[tuple[ToolCallStart, list[str]]] = []
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
+        #: Those of the prompt, if it is told with them.
+        self.prompt: EncodedLogprobs | None = None
         self.reason: FinishReason | None = None
 
     def add(self, event: Event) -> None:
@@ -42,6 +53,9 @@ class _Choice:
         if isinstance(event, TextDelta):
             self.text.append(event.text)
             self.logprobs += event.logprobs or ()
+        elif isinstance(event, PromptDelta):
+            self.text.append(event.text)
+            self.prompt = event.logprobs
         elif isinstance(event, ReasoningDelta):
             self.reasoning.append(event.text)
         elif isinstance(event, ToolCallStart):
@@ -93,9 +107,12 @@ class _Answer(ABC):
 
     def body(self, usage: Usage) -> bytes:
         """The answer's JSON. Every choice must have had its Finished."""
-        choices = [self._choice(index, choice) for index, choice in enumerate(self._choices)]
-        answer = {**self._head, "choices": choices, "usage": usage.to_json(), **self._extra()}
-        return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+        choices = [self._written(index, choice) for index, choice in enumerate(self._choices)]
+        rest = _json({"usage": usage.to_json(), **self._extra()})
+        return f'{_json(self._head)[:-1]},"choices":[{",".join(choices)}],{rest[1:]}'.encode()
+
+    def _written(self, index: int, choice: _Choice) -> str:
+        return _json(self._choice(index, choice))
 
     def _choice(self, index: int, choice: _Choice) -> dict[str, Any]:
         if choice.reason is None:
@@ -166,6 +183,15 @@ class CompletionAnswer(_Answer):
         self._choices = [self._choices[index] for index in indices]
         if self._prompt_ids:
             self._prompt_ids = [self._prompt_ids[index] for index in indices]
+
+    def _written(self, index: int, choice: _Choice) -> str:
+        if choice.prompt is None:
+            return super()._written(index, choice)
+        parts = [choice.prompt, *([encoded(choice.logprobs)] if choice.logprobs else [])]
+        choice.logprobs = []
+        found = _json({**self._choice(index, choice), "logprobs": None})
+        # Within a string the quotes would be escaped, so this is the field.
+        return found.replace('"logprobs":null', f'"logprobs":{written(joined(parts))}', 1)
 
     def _choice(self, index: int, choice: _Choice) -> dict[str, Any]:
         found = super()._choice(index, choice)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Any
 
-from sluice_gateway.logprobs_json import chat_logprobs, completion_logprobs
+from sluice_gateway.logprobs_json import chat_logprobs, completion_logprobs, written
 from sluice_gateway.output.events import (
     Delta,
     FinishReason,
+    PromptDelta,
     ReasoningDelta,
     TextDelta,
     ToolArguments,
@@ -28,6 +29,9 @@ from sluice_gateway.usage import Usage
 # the event there. All other such characters are escaped as control characters.
 _LINE_ENDS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
 _END = "}\n\n"
+
+#: What is told in other fields than generated text.
+NoText = PromptDelta | ReasoningDelta | ToolCallStart | ToolArguments
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -98,7 +102,8 @@ class _Chunks(ABC):
         ``usage``: that of the request so far, where continuous usage was asked for.
         """
         if not isinstance(event, TextDelta):
-            return self._chunk(f"{self._heads[index]}{self._other(event)}", event, "null", usage)
+            logprobs = written(event.logprobs) if isinstance(event, PromptDelta) else "null"
+            return self._chunk(f"{self._heads[index]}{self._other(event)}", event, logprobs, usage)
         if usage is None and event.logprobs is None and not self._token_ids:
             return self.text(index, event.text)
         logprobs = "null" if event.logprobs is None else _json(self._logprobs(event.logprobs))
@@ -126,8 +131,8 @@ class _Chunks(ABC):
         return self._no_usage if usage is None else f',"usage":{_json(usage.to_json())}'
 
     @abstractmethod
-    def _other(self, event: ReasoningDelta | ToolCallStart | ToolArguments) -> str:
-        """An event that is no text, where this kind of answer has it."""
+    def _other(self, event: NoText) -> str:
+        """An event that is no generated text, where this kind of answer has it."""
 
     @abstractmethod
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
@@ -152,9 +157,11 @@ class ChatChunks(_Chunks):
             f'"finish_reason":null}}]{ids}{self._usage(usage)}{_END}'
         ).encode()
 
-    def _other(self, event: ReasoningDelta | ToolCallStart | ToolArguments) -> str:
+    def _other(self, event: NoText) -> str:
         if isinstance(event, ReasoningDelta):
             return f'"delta":{{"reasoning_content":{quoted(event.text)}}}'
+        if isinstance(event, PromptDelta):
+            raise TypeError("a chat's prompt is not part of its answer")
         # Clients put a repeated id, type or name behind the one before: they come once.
         if isinstance(event, ToolCallStart):
             name = f'"type":"function","function":{{"name":{quoted(event.name)},"arguments":""}}'
@@ -192,7 +199,9 @@ class CompletionChunks(_Chunks):
             f',"logprobs":null,"finish_reason":null{ids}}}]{self._usage(usage)}{_END}'
         ).encode()
 
-    def _other(self, event: ReasoningDelta | ToolCallStart | ToolArguments) -> str:
+    def _other(self, event: NoText) -> str:
+        if isinstance(event, PromptDelta):
+            return f"{self._BEFORE_TEXT}{quoted(event.text)}"
         raise TypeError(f"a completion is nothing but text: {event}")
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluice_gateway.output import TextDelta
+from sluice_gateway.logprobs_json import encoded, joined
+from sluice_gateway.output import PromptDelta, TokenScore
 from sluice_gateway.output.logprobs import TokenBytes, TokenLogprob, entry
 from sluice_gateway.prompt_scores import PromptScores
 from sluice_gateway.tokenizer import Tokenizer
@@ -14,7 +15,10 @@ ECHOED_TOKENS_MAX = 131_072
 
 
 class Echo:
-    """A prompt with its log-probabilities, which all choices of that prompt begin with."""
+    """A prompt with its log-probabilities, which all choices of that prompt begin with.
+
+    They are written as JSON as they come, a piece at a time: a long prompt holds up nobody.
+    """
 
     def __init__(
         self,
@@ -30,21 +34,28 @@ class Echo:
         self._offsets = offsets
         self._scores = scores
         self._names = names
-        self._entries: list[TokenLogprob] | None = None
-
-    def event(self) -> TextDelta | None:
-        """The prompt; None while the worker has not told all of it."""
-        if self._entries is None and self._scores.complete:
-            self._entries = self._made()
-        return None if self._entries is None else TextDelta(self.text, logprobs=self._entries)
-
-    def _made(self) -> list[TokenLogprob]:
         # Nothing comes before the first token, so there is nothing that it could follow from.
-        entries = [TokenLogprob(self._names.token_bytes(self._ids[0]), None)]
-        for token_id, score in zip(self._ids[1:], self._scores, strict=True):
-            entries.append(entry(token_id, score, self._names))
-        for found, offset in zip(entries, self._offsets, strict=True):
-            found.offset = offset
+        first = TokenLogprob(names.token_bytes(ids[0]), None, offset=offsets[0])
+        self._parts = [encoded([first])]
+        self._done = 1
+        self._told: PromptDelta | None = None
+
+    def event(self) -> PromptDelta | None:
+        """The prompt; None while the worker has not told all of it."""
+        if scores := self._scores.take():
+            self._parts.append(encoded(self._entries(scores)))
+        if self._told is None and self._scores.complete:
+            self._told = PromptDelta(self.text, joined(self._parts))
+            self._parts.clear()
+        return self._told
+
+    def _entries(self, scores: Sequence[TokenScore]) -> list[TokenLogprob]:
+        entries = []
+        for place, score in enumerate(scores, self._done):
+            found = entry(self._ids[place], score, self._names)
+            found.offset = self._offsets[place]
+            entries.append(found)
+        self._done += len(scores)
         return entries
 
 

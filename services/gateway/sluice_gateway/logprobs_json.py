@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from sluice_gateway.output.logprobs import TokenLogprob
+from sluice_gateway.output.logprobs import EncodedLogprobs, TokenLogprob
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
@@ -28,6 +31,25 @@ def completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
         "top_logprobs": [_top(entry) for entry in entries],
         "text_offset": [entry.offset for entry in entries],
     }
+
+
+def encoded(entries: Sequence[TokenLogprob]) -> EncodedLogprobs:
+    """The ``logprobs`` of a part of a completion choice, of at least one token."""
+    lists = completion_logprobs(entries)
+    return EncodedLogprobs(**{name: _json(values)[1:-1] for name, values in lists.items()})
+
+
+def joined(parts: Sequence[EncodedLogprobs]) -> EncodedLogprobs:
+    """The parts one after the other."""
+    return EncodedLogprobs(
+        *(",".join(getattr(part, name) for part in parts) for name in EncodedLogprobs.__slots__)
+    )
+
+
+def written(logprobs: EncodedLogprobs) -> str:
+    """The JSON of a completion choice's ``logprobs``."""
+    lists = (f'"{name}":[{getattr(logprobs, name)}]' for name in EncodedLogprobs.__slots__)
+    return f"{{{','.join(lists)}}}"
 
 
 def _token(raw: bytes, logprob: float | None) -> dict[str, Any]:

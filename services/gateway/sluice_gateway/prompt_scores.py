@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from sluice.worker.v1 import worker_pb2 as pb
 
@@ -10,17 +11,14 @@ from sluice_gateway.output import TokenScore
 
 
 class PromptScores:
-    """Those of all tokens of a prompt but the first, in order.
+    """Those of all tokens of a prompt but the first, in order; taken as they come."""
 
-    The pieces stay packed until they are asked for: as Python objects they are ten times the size.
-    """
-
-    __slots__ = ("_expected", "_pieces", "_told")
+    __slots__ = ("_expected", "_fresh", "_told")
 
     def __init__(self, tokens: int) -> None:
         """``tokens``: the prompt's length, at least 1."""
         self._expected = tokens - 1
-        self._pieces: list[tuple[pb.PromptLogprobs, int]] = []
+        self._fresh: list[TokenScore] = []
         self._told = 0
 
     @property
@@ -33,15 +31,13 @@ class PromptScores:
         known = self._told - (piece.position - 1)
         fresh = len(piece.logprobs) - known
         if known >= 0 and fresh > 0:
-            self._pieces.append((piece, known))
+            self._fresh += islice(unpacked(piece), known, None)
             self._told += fresh
 
-    def __iter__(self) -> Iterator[TokenScore]:
-        """The scores told so far."""
-        for piece, known in self._pieces:
-            for number, score in enumerate(unpacked(piece)):
-                if number >= known:
-                    yield score
+    def take(self) -> list[TokenScore]:
+        """Those that have come since the last call."""
+        taken, self._fresh = self._fresh, []
+        return taken
 
 
 def unpacked(positions: pb.RowLogprobs | pb.PromptLogprobs) -> Iterator[TokenScore]:

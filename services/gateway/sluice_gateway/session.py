@@ -223,8 +223,7 @@ class WorkerSession:
         scores = row.generation.prompt_scores if row is not None else None
         if row is not None and scores is not None:
             scores.add(piece)
-            if scores.complete:
-                news[row.signal] = None
+            news[row.signal] = None
 
     def _take_runs(self, step: pb.Step, news: dict[Signal, None]) -> None:
         token_ids = list(step.token_ids)

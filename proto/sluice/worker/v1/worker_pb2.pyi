@@ -709,7 +709,7 @@ class Step(_message.Message):
 
     @_builtins.property
     def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptLogprobs]:
-        """Only rows that asked for those of their prompt, in pieces of at most 1024
+        """Only rows that asked for those of their prompt, in pieces of at most 256
         tokens, in order. They may come in frames with nothing else.
         """
 

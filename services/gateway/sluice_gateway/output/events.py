@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sluice_gateway.output.logprobs import TokenLogprob
+from sluice_gateway.output.logprobs import EncodedLogprobs, TokenLogprob
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -23,6 +23,15 @@ class TextDelta:
     text: str
     token_ids: Sequence[int] = ()
     logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(slots=True)
+class PromptDelta:
+    """The prompt, told as the beginning of a completion, with its log-probabilities."""
+
+    text: str
+    logprobs: EncodedLogprobs
+    token_ids: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -64,6 +73,6 @@ class Finished:
 
 
 #: All that is told before the end.
-Delta = TextDelta | ReasoningDelta | ToolCallStart | ToolArguments
+Delta = TextDelta | PromptDelta | ReasoningDelta | ToolCallStart | ToolArguments
 
 Event = Delta | Finished

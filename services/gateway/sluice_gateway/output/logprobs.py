@@ -42,6 +42,20 @@ class TokenLogprob:
     offset: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedLogprobs:
+    """Log-probabilities of many tokens in the shape of completions, written as JSON.
+
+    Each is what is between the brackets of a list. As objects they are ten times the size, and to
+    write them all at once would take seconds.
+    """
+
+    tokens: str
+    token_logprobs: str
+    top_logprobs: str
+    text_offset: str
+
+
 def floored(logprob: float) -> float:
     """The value within what JSON and OpenAI's clients can read: NaN and -inf become the floor."""
     if logprob > FLOOR:
