@@ -59,6 +59,10 @@ TEMPLATES = [
     ("Hunyuan", "tools <tool_calls>[", None, None),
     ("LFM2", "tools <|tool_call_start|>[f()]<|tool_call_end|>", None, None),
     ("Gemma 4", "tools <|tool_call>call:f{}<tool_call|>", None, None),
+    ("Command R7B", "tools <|START_ACTION|>[", None, None),
+    ("Apertus", "tools '<|tools_prefix|>' + '['", None, None),
+    ("InternLM", "tools <|action_start|><|plugin|>", None, None),
+    ("Olmo 3", "tools <function_calls>f(a='b')</function_calls>", None, None),
     ("Kimi K3", "tools '<|open|>' + tag + '<|sep|>'", None, None),
     ("calls as in Python", "<|start_header_id|>tools [func_name1(a=b)]", None, None),
 ]

@@ -99,6 +99,10 @@ _OTHERS = (
     "<|tool_call_start|>",  # LFM2
     "<|tool_call>",  # Gemma 4
     "<|open|>",  # Kimi K3
+    "<|START_ACTION|>",  # Command R7B
+    "<|tools_prefix|>",  # Apertus
+    "<|action_start|>",  # InternLM
+    "<function_calls>",  # Olmo 3
     "func_name1(",  # calls as in Python: ToolACE, Llama's other template
 )
 _MISTRAL_MARKS = (json_formats.TOOL_CALLS, json_formats.CALL_ID, json_formats.ARGS)
