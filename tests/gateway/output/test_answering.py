@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -14,11 +15,20 @@ from sluice_gateway.output import (
     ToolArguments,
     ToolCallStart,
 )
-from sluice_gateway.output.formats import Opening, detect
+from sluice_gateway.output.formats import (
+    REASONING_FORMATS,
+    TOOL_FORMATS,
+    Formats,
+    Opening,
+    detect,
+)
 from sluice_gateway.output.machine import OutputMachine
 from sluice_gateway.output.spec import OutputSpec
 from sluice_gateway.schema import CompletionRequest
 
+from tests.gateway.output.formats.reading import TOOLS as OFFERED
+from tests.gateway.output.formats.reading import Transcript
+from tests.gateway.output.formats.transcripts import TRANSCRIPTS
 from tests.gateway.output.test_machine import ids_of, score
 from tests.gateway.text.samples import model, token_id
 
@@ -122,6 +132,36 @@ def test_a_stop_string_within_a_call(
     assert found["calls"] == calls
     assert found["text"] == "\U0001f642 done"
     assert events[-1] == Finished(reason, by_stop_string=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([one for one in TRANSCRIPTS if one.text]), st.data(), st.booleans())
+def test_a_stop_string_anywhere_in_any_format_ends_the_same_however_ids_come(
+    transcript: Transcript, data: st.DataObject, truncated: bool
+) -> None:
+    text = transcript.text
+    start = data.draw(st.integers(0, len(text) - 1))
+    stop = text[start : start + data.draw(st.integers(1, 8))]
+    ids = ids_of(text)
+    ids = ids[: data.draw(st.integers(0, len(ids)))] if truncated else ids
+    cuts = data.draw(st.lists(st.integers(0, len(ids)), max_size=6))
+    formats = Formats(
+        TOOL_FORMATS[transcript.tools] if transcript.tools else None,
+        REASONING_FORMATS[transcript.thinks] if transcript.thinks else None,
+    )
+    form = AnswerForm(formats=formats, tools=OFFERED, opening=transcript.opening)
+    request = CompletionRequest(model="demo", prompt="x", stop=[stop], return_token_ids=True)
+
+    def ended(cuts: list[int]) -> tuple[dict[str, Any], Event, int]:
+        one = OutputSpec(request, model(), form).machine()
+        events = run(one, cuts, ids=ids)
+        return folded(events), events[-1], one.completion_tokens
+
+    whole = ended([])
+    assert ended(list(range(len(ids)))) == ended(cuts) == whole
+    found, last, _ = whole
+    if last == Finished("tool_calls", by_stop_string=True):
+        json.loads(found["calls"][-1][1])
 
 
 def test_a_stop_string_in_the_second_call_leaves_the_first() -> None:
