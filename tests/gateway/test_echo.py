@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluice.worker.v1 import worker_pb2 as pb
-from sluice_gateway.choice import Choice
+from sluice_gateway.choice import Choice, EchoingChoice
 from sluice_gateway.echo import ECHOED_TOKENS_MAX, Echo, id_offsets, text_offsets
 from sluice_gateway.errors import InvalidRequest
 from sluice_gateway.generation import Generation, Signal
@@ -130,7 +130,7 @@ def choice_of(generation: Generation, number: int = 0) -> Choice:
     echo = Echo("ab", generation.prompt_ids, [0, 1], scores, served.tokenizer)
     machine = OutputMachine(served.tokenizer.detokenizer(), served.tokenizer)
     row = generation.rows[number]
-    return Choice(number, row, machine, wants_logprobs=True, echo=echo)
+    return EchoingChoice(number, row, machine, echo, wants_logprobs=True)
 
 
 def test_a_row_that_is_ahead_of_its_prompt_waits_for_it() -> None:

@@ -24,10 +24,7 @@ class Choice:
     """
 
     __slots__ = (
-        "_echo",
         "_machine",
-        "_shift",
-        "_silent",
         "_taken",
         "_wants_logprobs",
         "done",
@@ -38,16 +35,8 @@ class Choice:
     )
 
     def __init__(
-        self,
-        index: int,
-        row: Row,
-        machine: OutputMachine,
-        *,
-        wants_logprobs: bool,
-        echo: Echo | None = None,
-        silent: bool = False,
+        self, index: int, row: Row, machine: OutputMachine, *, wants_logprobs: bool
     ) -> None:
-        """``echo``: what it begins with. ``silent``: nothing that is generated is told."""
         self.index = index
         self.row = row
         self.done = False
@@ -55,44 +44,13 @@ class Choice:
         self.failure: ApiError | None = None
         self._machine = machine
         self._wants_logprobs = wants_logprobs
-        self._echo = echo
-        self._shift = 0
-        self._silent = silent
         self._taken = 0
 
     def advance(self) -> list[Event]:
         """What is new since the last call."""
-        if self._echo is None:
-            events = self._generated()
-            return self._behind_prompt(events) if self._shift else events
-        prompt = self._echo.event()
-        if prompt is None:  # it comes first
-            self._look_for_failure()
-            return []
-        self._shift = len(self._echo.text)
-        self._echo = None
-        return [prompt, *self._behind_prompt(self._generated())]
-
-    def _look_for_failure(self) -> None:
-        """While nothing can be told: an end without the prompt's log-probabilities is one, too."""
-        finish, generation = self.row.finish, self.row.generation
-        self.failure = (failure_of(finish) if finish is not None else None) or generation.failure
-        if self.failure is None and all(row.finish is not None for row in generation.rows):
-            self.failure = InternalError("The worker told nothing of the prompt.")
-        self.done = self.failure is not None
-
-    def _behind_prompt(self, events: list[Event]) -> list[Event]:
-        """The events with offsets that count the prompt's text."""
-        for event in events:
-            if isinstance(event, TextDelta):
-                for found in event.logprobs or ():
-                    found.offset += self._shift
-        return events
-
-    def _generated(self) -> list[Event]:
         row = self.row
         events: list[Event] = []
-        count = 0 if self._silent else len(row.ids)
+        count = len(row.ids)
         if count > self._taken:
             fresh = row.ids[self._taken :]
             logprobs = row.logprobs[self._taken :] if self._wants_logprobs else None
@@ -104,8 +62,7 @@ class Choice:
         elif row.finish is not None:
             self.failure = failure_of(row.finish)
             if self.failure is None:
-                reason = "length" if self._silent else _REASONS[row.finish.reason]
-                events += self._machine.close(reason)
+                events += self._machine.close(_REASONS[row.finish.reason])
                 self._finish(events)
         else:
             self.failure = row.generation.failure
@@ -133,3 +90,46 @@ class Choice:
     def reasoning_tokens(self) -> int:
         """Those of them in which the model reasoned."""
         return self._machine.reasoning_tokens
+
+
+class EchoingChoice(Choice):
+    """A choice that begins with its prompt and the prompt's log-probabilities.
+
+    Until the worker has told all of those, what its row generates is kept.
+    """
+
+    __slots__ = ("_echo", "_shift")
+
+    def __init__(
+        self, index: int, row: Row, machine: OutputMachine, echo: Echo, *, wants_logprobs: bool
+    ) -> None:
+        super().__init__(index, row, machine, wants_logprobs=wants_logprobs)
+        self._echo: Echo | None = echo
+        self._shift = len(echo.text)
+
+    def advance(self) -> list[Event]:
+        """See Choice."""
+        if self._echo is None:
+            return self._behind_prompt(super().advance())
+        prompt = self._echo.event()
+        if prompt is None:
+            self._look_for_failure()
+            return []
+        self._echo = None
+        return [prompt, *self._behind_prompt(super().advance())]
+
+    def _look_for_failure(self) -> None:
+        """An end without the prompt's log-probabilities is one, too."""
+        finish, generation = self.row.finish, self.row.generation
+        self.failure = (failure_of(finish) if finish is not None else None) or generation.failure
+        if self.failure is None and all(row.finish is not None for row in generation.rows):
+            self.failure = InternalError("The worker told nothing of the prompt.")
+        self.done = self.failure is not None
+
+    def _behind_prompt(self, events: list[Event]) -> list[Event]:
+        """The events with offsets that count the prompt's text."""
+        for event in events:
+            if isinstance(event, TextDelta):
+                for found in event.logprobs or ():
+                    found.offset += self._shift
+        return events

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from sluice_gateway.abilities import for_request
-from sluice_gateway.choice import Choice
+from sluice_gateway.choice import Choice, EchoingChoice
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.echo import Echo
 from sluice_gateway.errors import ApiError, InvalidRequest, Overloaded, Unavailable
@@ -78,26 +78,21 @@ class Exchange:
         self._live = self.choices
         self._failure: Exception | None = None
         self._first_token_seen = False
+        self._counted = 0
 
     def _made_choices(self, request: SamplingRequest, spec: OutputSpec) -> list[Choice]:
         choices: list[Choice] = []
+        wants = request.top_count is not None
         for prompt, generation in zip(self._prompts, self._generations, strict=True):
-            echo, scores = None, generation.prompt_scores
-            if scores is not None:
-                tokenizer = self.model.tokenizer
-                echo = Echo(prompt.text, prompt.ids, prompt.offsets, scores, tokenizer)
-            first = len(choices)
-            choices += [
-                Choice(
-                    first + number,
-                    row,
-                    spec.machine(),
-                    wants_logprobs=request.top_count is not None,
-                    echo=echo,
-                    silent=request.token_limit == 0,
+            scores, names = generation.prompt_scores, self.model.tokenizer
+            echo = Echo(prompt.text, prompt.ids, prompt.offsets, scores, names) if scores else None
+            for row in generation.rows:
+                index, machine = len(choices), spec.machine()
+                choices.append(
+                    EchoingChoice(index, row, machine, echo, wants_logprobs=wants)
+                    if echo
+                    else Choice(index, row, machine, wants_logprobs=wants)
                 )
-                for number, row in enumerate(generation.rows)
-            ]
         return choices
 
     @property
@@ -124,11 +119,14 @@ class Exchange:
             contextlib.ExitStack() as places,
         ):
             await self._place_all(places)
+            gateway.metrics.before_exposition.add(self._count_generated)
             try:
                 with gateway.metrics.streams_active.track_inprogress():
                     yield
             finally:
-                self._count_tokens()
+                gateway.metrics.before_exposition.discard(self._count_generated)
+                self._metrics.prompt_tokens.inc(self.usage.prompt_tokens)
+                self._count_generated()
         self._count_success()
 
     async def _place_all(self, places: contextlib.ExitStack) -> None:
@@ -221,10 +219,10 @@ class Exchange:
     def _note_first_token(self) -> None:
         self._metrics.time_to_first_token.observe(time.perf_counter() - self._arrived)
 
-    def _count_tokens(self) -> None:
-        metrics, usage = self._metrics, self.usage
-        metrics.prompt_tokens.inc(usage.prompt_tokens)
-        metrics.generation_tokens.inc(usage.completion_tokens)
+    def _count_generated(self) -> None:
+        generated = sum(choice.completion_tokens for choice in self.choices)
+        self._metrics.generation_tokens.inc(generated - self._counted)
+        self._counted = generated
 
     def _count_success(self) -> None:
         metrics = self._metrics

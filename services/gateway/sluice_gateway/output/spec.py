@@ -7,6 +7,7 @@ from sluice_gateway.model import ServedModel
 from sluice_gateway.output.answering import AnsweringMachine
 from sluice_gateway.output.formats import AnswerMachine
 from sluice_gateway.output.machine import Options, OutputMachine
+from sluice_gateway.output.silent import SilentMachine
 from sluice_gateway.output.stop import StopFilter, StopStrings
 from sluice_gateway.schema.sampling import SamplingRequest
 
@@ -20,6 +21,7 @@ class OutputSpec:
         "include_stop",
         "min_tokens",
         "model",
+        "silent",
         "skip_special",
         "stop_ids",
         "stops",
@@ -36,6 +38,7 @@ class OutputSpec:
         self.skip_special = request.skip_special_tokens is not False
         self.stops = StopStrings(request.stop) if request.stop else None
         self.min_tokens = request.min_tokens or 0
+        self.silent = request.token_limit == 0
         self.token_ids = bool(request.return_token_ids)
 
     def machine(self) -> OutputMachine:
@@ -53,6 +56,8 @@ class OutputSpec:
             "min_tokens": self.min_tokens,
             "token_ids": self.token_ids,
         }
+        if self.silent:
+            return SilentMachine(detokenizer, model.tokenizer, **options)
         if form.formats is None:
             return OutputMachine(detokenizer, model.tokenizer, **options)
         answer = AnswerMachine(form.formats, tools=form.tools, opening=form.opening)
