@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -63,6 +64,9 @@ class GatewayMetrics:
     """What one gateway counts. ``model_name`` is a model served, never a client's text."""
 
     def __init__(self) -> None:
+        #: Each brings what it counts up to date. A long answer is counted at every scrape, so that
+        #: its tokens do not all come at its end; counting each token would cost all of them.
+        self.before_exposition: set[Callable[[], None]] = set()
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nothing reads
         self.registry = CollectorRegistry()
         model = ("model_name",)
@@ -97,6 +101,13 @@ class GatewayMetrics:
         self.disconnects = self._counter(
             "sluice_client_disconnects", "Clients that left before the end.", ()
         )
+        #: By its usual name. It also tells one gateway from another where several share an address.
+        self._started = Gauge(
+            "process_start_time_seconds",
+            "When this process began, in seconds since 1970.",
+            registry=self.registry,
+        )
+        self._started.set(time.time())
         self.streams_active = Gauge(
             "sluice_streams_active", "Answers under way.", registry=self.registry
         )
@@ -123,4 +134,6 @@ class GatewayMetrics:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
+        for count in self.before_exposition:
+            count()
         return generate_latest(self.registry)
