@@ -24,6 +24,7 @@ from sluice_gateway.gateway import Gateway, gateway_of
 from sluice_gateway.request_log import RequestLog
 from sluice_gateway.routes import chat, completions, health, models, tokenize
 from sluice_gateway.routes.openapi import openapi_routes
+from sluice_gateway.routes.status import status_routes
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ def create_app(gateway: Gateway) -> ASGIApp:
     )
     app.state.gateway = gateway
     app.include_router(health.router)
+    if gateway.settings.status_page:
+        app.include_router(status_routes())
     openapi = openapi_routes(keys=gateway.keys.required)
     for router in (chat.router, completions.router, models.router, tokenize.router, openapi):
         app.include_router(router, dependencies=[Depends(_authorize)])

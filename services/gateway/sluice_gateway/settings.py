@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="File of API keys, one a line; re-read when it changes. Unset: no keys."
     )
+    status_page: bool = Field(
+        True, description="Show the status page at `/`. It needs no key and holds no data."
+    )
     chat_template_kwargs: str = Field(
         "enable_thinking,thinking",
         description="Keys that clients may send in `chat_template_kwargs`, a comma list.",

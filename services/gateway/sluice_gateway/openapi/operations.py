@@ -16,6 +16,7 @@ from sluice_gateway.errors import (
     Overloaded,
     RequestTimeout,
     RequestTooLarge,
+    RouteNotFound,
     Unavailable,
 )
 from sluice_gateway.openapi import states
@@ -41,8 +42,8 @@ class Operation:
     """A method of a path.
 
     ``answers``: by status. ``chunk``: an event of the answer if it is a stream. ``text``: the
-    answer is Prometheus' text and no JSON. ``waits``: it may wait for its model. ``keyed``: it
-    needs a key where there are keys.
+    answer is Prometheus' text and no JSON. ``page``: it is HTML. ``waits``: it may wait for its
+    model. ``keyed``: it needs a key where there are keys.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Operation:
     request: type[Strict] | None = None
     chunk: type[Answer] | None = None
     text: bool = False
+    page: bool = False
     document: bool = False
     keyed: bool = True
     errors: tuple[type[ApiError], ...] = ()
@@ -174,5 +176,27 @@ OPERATIONS: tuple[Operation, ...] = (
         "Operation",
         {},
         document=True,
+    ),
+    Operation(
+        "get",
+        "/",
+        "getStatusPage",
+        "The status page, for browsers; a 404 with `STATUS_PAGE=false`.",
+        "Operation",
+        {},
+        page=True,
+        keyed=False,
+        errors=(RouteNotFound,),
+    ),
+    Operation(
+        "head",
+        "/",
+        "headStatusPage",
+        "Its headers.",
+        "Operation",
+        {},
+        page=True,
+        keyed=False,
+        errors=(RouteNotFound,),
     ),
 )

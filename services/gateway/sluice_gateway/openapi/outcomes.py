@@ -53,6 +53,9 @@ def responses(operation: Operation, *, keys: bool) -> dict[str, Json]:
         found[str(status)] = _answer(answer, operation.chunk)
     if operation.text:
         found["200"] = _plain(CONTENT_TYPE.partition(";")[0], "The metrics.")
+    if operation.page:
+        found["200"] = _plain("text/html", "The page.")
+        found["304"] = {"description": "It is the one that `If-None-Match` names.", "content": {}}
     if operation.document:
         content = {"application/json": {"schema": {"type": "object"}}}
         found["200"] = {"description": "The description.", "content": content}
