@@ -87,11 +87,14 @@ class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
 
 @contextlib.asynccontextmanager
 async def scripted_worker(
-    model_dir: Path, name: str = "m", adapters: Sequence[str] = ()
+    model_dir: Path,
+    name: str = "m",
+    adapters: Sequence[str] = (),
+    made: type[ScriptedWorker] = ScriptedWorker,
 ) -> AsyncIterator[ScriptedWorker]:
     """One on a free port; it says nothing until told what."""
     server = grpc.aio.server()
-    servicer = ScriptedWorker(model_dir, name, adapters)
+    servicer = made(model_dir, name, adapters)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(servicer, server)
     servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

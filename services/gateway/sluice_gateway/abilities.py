@@ -5,7 +5,7 @@ from __future__ import annotations
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_gateway.errors import InvalidRequest
-from sluice_gateway.model import ServedModel
+from sluice_gateway.model import STRUCTURED_OUTPUT, ServedModel
 
 #: The contract's later fields (see GetModelResponse.request_fields): which field of the client's
 #: each comes from, and what to call it.
@@ -27,8 +27,8 @@ def for_request(
     asked = {field.name for field, _ in sampling.ListFields()} | (
         {"priority"} if priority else set()
     )
-    needed = asked & LATER_FIELDS.keys()
-    for name in sorted(needed - model.info.request_fields):
+    needed = asked & {STRUCTURED_OUTPUT, *LATER_FIELDS}
+    for name in sorted(needed & LATER_FIELDS.keys() - model.info.request_fields):
         param, what = LATER_FIELDS[name]
         raise InvalidRequest(
             f"The worker of the model `{model.name}` does not support {what}. Leave it out.",

@@ -14,7 +14,7 @@ from sluice_gateway.echo import Echo
 from sluice_gateway.errors import ApiError, InvalidRequest, Overloaded, Unavailable
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.generation import Generation, Signal
-from sluice_gateway.model import ServedModel
+from sluice_gateway.model import STRUCTURED_OUTPUT, ServedModel
 from sluice_gateway.output import Event
 from sluice_gateway.output.spec import OutputSpec
 from sluice_gateway.prompt import Prompt
@@ -25,9 +25,6 @@ from sluice_gateway.usage import Usage
 
 #: How many workers are asked before a refusal is passed on to the client.
 ATTEMPTS = 3
-
-#: The contract's name of what clients have several fields for.
-STRUCTURED_OUTPUT = "structured_output"
 
 #: The events of one or more choices, with the choices' indices.
 Batch = list[tuple[int, list[Event]]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sluice_gateway.grammar import mark_tokens
@@ -10,6 +10,9 @@ from sluice_gateway.output.formats import Formats, detect
 from sluice_gateway.output.formats.table import AUTO
 from sluice_gateway.template import ChatTemplate
 from sluice_gateway.tokenizer import Tokenizer
+
+#: The contract's name of what clients have several fields for.
+STRUCTURED_OUTPUT = "structured_output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ class ModelInfo:
         """The adapter's name to its worker; empty for a model that is none."""
         return self.name if self.parent else ""
 
+    @property
+    def honoured(self) -> frozenset[str]:
+        """What not every worker honours and this one does, by the contract's names."""
+        own = {STRUCTURED_OUTPUT} if self.structured_output else ()
+        return self.request_fields.union(own)
+
     def of_adapter(self, name: str, fingerprint: str) -> ModelInfo:
         """What there is to say of an adapter of this model."""
         return replace(self, name=name, fingerprint=fingerprint, parent=self.name)
@@ -62,7 +71,7 @@ class ServedModel:
     ``formats``: how it writes reasoning and calls. ``shows_tools``: whether its template tells it
     of tools, or the operator says that something does. ``mark_ids``: the tokens of their markup.
     ``grammar_tokens``: those marks that a grammar has to name by id. ``needs``: those of the
-    contract's later fields that the request at hand needs; not all workers may honour them.
+    contract's fields that the request at hand needs and not all workers may honour.
     """
 
     info: ModelInfo
@@ -110,8 +119,23 @@ class ServedModel:
         """Another model with the same tokenizer files, which are in memory once."""
         return replace(self, info=info, eos_token_ids=frozenset(info.eos_token_ids))
 
+    def beside(self, others: Iterable[ServedModel]) -> ServedModel:
+        """The same with what any of the others honours that takes its prompts, too.
+
+        Workers of several releases or engines may serve one model; what a request needs then says
+        which of them it may go to.
+        """
+        mine = self.info
+        theirs = [other.info for other in others if other.takes_prompts_of(self)]
+        fields = mine.request_fields.union(*(info.request_fields for info in theirs))
+        structured = mine.structured_output or any(info.structured_output for info in theirs)
+        if (fields, structured) == (mine.request_fields, mine.structured_output):
+            return self
+        info = replace(mine, request_fields=fields, structured_output=structured)
+        return replace(self, info=info)
+
     def needing(self, fields: frozenset[str]) -> ServedModel:
-        """The same for a request that needs these of the contract's later fields."""
+        """The same for a request that needs these of what not all workers honour."""
         return replace(self, needs=fields) if fields else self
 
     @property
@@ -142,7 +166,7 @@ class ServedModel:
             and mine.tokenizer_hash == theirs.tokenizer_hash
             and mine.vocab_size == theirs.vocab_size
             and mine.max_model_len >= theirs.max_model_len
-            and mine.request_fields >= other.needs
+            and (not other.needs or mine.honoured >= other.needs)
         )
 
     def serves_same_as(self, other: ServedModel) -> bool:
@@ -155,5 +179,5 @@ class ServedModel:
             and mine.tokenizer_hash == theirs.tokenizer_hash
             and mine.max_model_len == theirs.max_model_len
             and mine.vocab_size == theirs.vocab_size
-            and mine.request_fields >= other.needs
+            and (not other.needs or mine.honoured >= other.needs)
         )

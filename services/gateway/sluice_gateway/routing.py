@@ -158,10 +158,13 @@ class Router:
         """The model of that name, if it can be served now.
 
         Its workers may have room for different lengths of context. The smallest is what all of
-        them serve, so it is the model's.
+        them serve, so it is the model's. Of what a request may need besides, it has all that any
+        of them honours: such a request goes only to those that do.
         """
-        models = (worker.models[name] for worker in self.workers_of(name) if worker.ready)
-        return min(models, key=lambda model: model.max_model_len, default=None)
+        models = [worker.models[name] for worker in self.workers_of(name) if worker.ready]
+        if len(models) < 2:
+            return models[0] if models else None
+        return min(models, key=lambda model: model.max_model_len).beside(models)
 
     def speaker(self, name: str) -> WorkerConnection | None:
         """The worker that is furthest on and so speaks for the model of that name."""
