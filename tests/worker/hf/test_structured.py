@@ -612,3 +612,25 @@ def test_reasoning_before_a_grammar_is_ended_by_its_budget(engine: HfEngine, tex
         assert text(ids[place + 1 :]) in ("yes", "no")
         assert results.finish[row].reason is FinishReason.STOP
         assert len(results.logprobs[row]) == len(ids)
+
+
+def test_reasoning_is_not_ended_within_a_character(engine: HfEngine, text: Any) -> None:
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    half, end = tokenizer.token_to_id("â"), tokenizer.token_to_id("</think>")
+    grammar = f'start: TEXT? <[{end}]> ("yes" | "no")\nTEXT: /(?s:.+)/\n'
+    stepper = Stepper(engine)
+    stepper.submit(
+        request(
+            [9, 10, 11],
+            0,
+            max_tokens=40,
+            structured_output=StructuredOutput(Constraint.GRAMMAR, grammar),
+            thinking_budget=ThinkingBudget(1, 0, end, begun=True),
+            logit_bias={half: 100.0},
+        )
+    )
+    ids = stepper.run().tokens[0]
+    place = ids.index(end)
+    assert ids[0] == half
+    assert 1 < place <= 3  # a character of three bytes, which a token may have two of
+    assert text(ids[place + 1 :]) in ("yes", "no")

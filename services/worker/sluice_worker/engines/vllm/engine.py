@@ -10,10 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
-from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import SamplingParams as VllmSamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -28,16 +26,13 @@ from sluice_worker.engines.base import (
     RowFinish,
     RowKey,
     RowOutput,
-    RowSpec,
     StepOutput,
     StructuredOutput,
 )
+from sluice_worker.engines.vllm.core_requests import CoreRequests
 from sluice_worker.engines.vllm.outputs import Asked, row_output
-from sluice_worker.engines.vllm.sampling import structured_outputs, vllm_sampling_params
 from sluice_worker.engines.vllm.stats import StepSource, vllm_metrics
-from sluice_worker.engines.vllm.thinking import thinking_token_budget
 from sluice_worker.engines.vllm.thread import EngineThread
-from sluice_worker.engines.vllm.told import one_line
 from sluice_worker.grammars.store import Grammars
 
 log = logging.getLogger(__name__)
@@ -83,7 +78,7 @@ class VllmEngine:
         self._thread = thread
         self._adapters = adapters
         self._grammars = grammars
-        self._tasks = thread.call(llm.get_supported_tasks())
+        self._requests = CoreRequests(llm, thread.call(llm.get_supported_tasks()))
         self._room = queue_max + model.batch_max
         self._emit: Emit | None = None
         self._fail: Fail | None = None
@@ -150,7 +145,7 @@ class VllmEngine:
         adapter = self._adapters[request.adapter] if request.adapter else None
         output = request.sampling.structured_output
         grammar = self._grammar(output) if output else None
-        made = [self._made(request, spec, adapter, grammar) for spec in request.rows]
+        made = [self._requests.made(request, spec, adapter, grammar) for spec in request.rows]
         if not self._rows:
             self._last_step = time.monotonic()  # the clock of an idle engine starts now
         for spec, core_request in zip(request.rows, made, strict=True):
@@ -172,55 +167,6 @@ class VllmEngine:
             )
         if len(self._rows) + rows > self._room:
             raise RequestError(ErrorCode.OVERLOADED, "The worker's queue is full.")
-
-    def _made(
-        self,
-        request: GenerationRequest,
-        spec: RowSpec,
-        adapter: LoRARequest | None,
-        grammar: str | None,
-    ) -> EngineCoreRequest:
-        """A row as vLLM's core takes it. Raises RequestError.
-
-        vLLM is not asked to check the grammar: it would compile it anew for every row, and hold up
-        the service's thread.
-        """
-        tells_prompt = spec is request.rows[0]
-        params = vllm_sampling_params(request.sampling, spec, tells_prompt=tells_prompt)
-        params.thinking_token_budget = thinking_token_budget(
-            request.sampling.thinking_budget, request.prompt_ids, self._llm.vllm_config
-        )
-        name = f"{request.request_id or 'row'}-{spec.key.session}-{spec.key.row_id}"
-        made = self._checked(name, request, spec, params, adapter)
-        if grammar is not None:
-            made.sampling_params.structured_outputs = structured_outputs(grammar)
-        self._llm.input_processor.assign_request_id(made)
-        return made
-
-    def _checked(
-        self,
-        name: str,
-        request: GenerationRequest,
-        spec: RowSpec,
-        params: VllmSamplingParams,
-        adapter: LoRARequest | None,
-    ) -> EngineCoreRequest:
-        """The request, checked by vLLM. Raises RequestError."""
-        try:
-            return self._llm.input_processor.process_inputs(
-                name,
-                {
-                    "type": "token",
-                    "prompt_token_ids": [*request.prompt_ids, *spec.generated_ids],
-                },
-                params,
-                supported_tasks=self._tasks,
-                lora_request=adapter,
-                priority=request.priority,
-            )
-        except (VLLMClientError, ValueError) as error:
-            field = str(getattr(error, "parameter", None) or "")
-            raise RequestError(ErrorCode.INVALID_ARGUMENT, one_line(error), field) from error
 
     async def _add(self, row: _Row, core_request: EngineCoreRequest) -> None:
         if row.key not in self._rows:
