@@ -155,12 +155,16 @@ class Exchange:
                 refused.append(worker)
                 refusal = error
             except InvalidRequest as error:
-                if error.param == STRUCTURED_OUTPUT:
-                    error.param = self._form.source
-                raise
+                raise self._as_asked(error) from None
             else:
                 return
         raise refusal or self._gateway.router.why_not(self.model.name)
+
+    def _as_asked(self, failure: ApiError) -> ApiError:
+        """The failure with the client's name of the field, where several mean the same."""
+        if failure.param == STRUCTURED_OUTPUT:
+            failure.param = self._form.source
+        return failure
 
     @property
     def done(self) -> bool:
@@ -206,7 +210,8 @@ class Exchange:
             if choice.done:
                 some_ended = True
         if some_ended:
-            self._failure = next((each.failure for each in self._live if each.failure), None)
+            failures = (self._as_asked(each.failure) for each in self._live if each.failure)
+            self._failure = next(failures, None)
             self._live = [choice for choice in self._live if not choice.done]
         if not self._first_token_seen and any(choice.row.ids for choice in self.choices):
             self._first_token_seen = True

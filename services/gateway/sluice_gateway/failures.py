@@ -24,7 +24,8 @@ _PARAMS = {
 
 def error_for_client(error: pb.Error) -> ApiError:
     """The worker's error as the API tells it."""
-    param = _PARAMS.get(error.field, error.field) or None
+    field = error.field.removeprefix("sampling.")
+    param = _PARAMS.get(field, field) or None
     match error.code:
         case pb.ERROR_CODE_INVALID_ARGUMENT:
             return InvalidRequest(error.message, param=param)

@@ -1,0 +1,79 @@
+"""A worker's errors name the fields that the client sent, before and within an answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sluice.worker.v1 import worker_pb2 as pb
+from sluice_gateway.failures import error_for_client
+
+from tests.processes import gateway
+from tests.scripted_worker import ScriptedWorker, scripted_worker, until_told
+
+ASKED = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5}
+FAILURE = pb.Error(
+    code=pb.ERROR_CODE_INVALID_ARGUMENT, message="Too complex.", field="structured_output"
+)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("sampling.allowed_token_ids", "allowed_token_ids"),
+        ("sampling.thinking_budget", "thinking_token_budget"),
+        ("bad_words", "bad_words"),
+        ("prompt_ids", "prompt"),
+        ("", None),
+    ],
+)
+def test_a_field_has_the_clients_name(theirs: str, ours: str | None) -> None:
+    error = pb.Error(code=pb.ERROR_CODE_INVALID_ARGUMENT, message="No.", field=theirs)
+    assert error_for_client(error).param == ours
+
+
+class FailingWorker(ScriptedWorker):
+    """Takes each request, and then ends its rows with the failure."""
+
+    async def Session(self, request_iterator, context):  # type: ignore[no-untyped-def,override]  # noqa: N802
+        await context.read()
+        await context.write(pb.SessionResponse(welcome=pb.Welcome(protocol_version=1)))
+        await context.write(pb.SessionResponse(status=self._status))
+        async for message in requests_of(context):
+            if message.WhichOneof("message") == "submit":
+                first = message.submit.rows[0].row_id
+                await context.write(pb.SessionResponse(admission=pb.Admission(row_id=first)))
+                step = pb.Step(row_ids=[first], token_counts=[0])
+                step.finishes.add(row_id=first, reason=pb.FINISH_REASON_ERROR, error=FAILURE)
+                await context.write(pb.SessionResponse(step=step))
+
+
+async def requests_of(context: Any) -> AsyncIterator[pb.SessionRequest]:
+    while isinstance(message := await context.read(), pb.SessionRequest):
+        yield message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs"),
+    ],
+)
+async def test_a_form_that_fails_within_the_answer_is_the_clients_field(
+    fake_model_dir: Path, fields: dict[str, Any], param: str
+) -> None:
+    async with scripted_worker(fake_model_dir, made=FailingWorker) as failing:
+        failing.say("ready")
+        with gateway(failing.address, wait=False) as front:
+            await until_told(
+                front.url + "/health",
+                lambda body: [m["state"] for m in body["models"]] == ["ready"],
+            )
+            async with httpx.AsyncClient(base_url=front.url) as client:
+                answer = await client.post("/v1/chat/completions", json={**ASKED, **fields})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
