@@ -121,6 +121,17 @@ def test_a_row_that_has_nothing_left_but_bad_words_fails_alone() -> None:
     assert other.token == int(logits[1].argmax())
 
 
+@pytest.mark.parametrize("penalty", [1e-45, 1e-38, 1e-34])
+@pytest.mark.parametrize("temperature", [0.0, 1.1e-5, 1.0])
+def test_a_tiny_repetition_penalty_repeats_and_breaks_nothing(
+    penalty: float, temperature: float
+) -> None:
+    logits = torch.zeros(1, 40)
+    logits[0, 7], logits[0, 9] = 20.0, 30.0
+    said = row([7], repetition_penalty=penalty, temperature=temperature)
+    assert sample(logits, [said])[0].token == 7
+
+
 def _loosened(p: SamplingParams) -> SamplingParams:
     """Bounds moved by what float32 may round."""
     from dataclasses import replace

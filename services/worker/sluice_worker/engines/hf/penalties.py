@@ -8,6 +8,9 @@ import torch
 
 from sluice_worker.engines.base import SamplingParams
 
+LARGEST = 1e30
+"""No logit grows beyond it: an infinite one, also over a temperature, is none to draw by."""
+
 
 class SeenTokens:
     """The distinct tokens of a row: ids, and how often each was generated.
@@ -52,7 +55,8 @@ class SeenTokens:
         ids, counts = self._ids[:count], self._counts[:count]
         seen = logits[ids]
         if self._repetition != 1.0:
-            seen = torch.where(seen > 0, seen / self._repetition, seen * self._repetition)
+            grown = (seen / self._repetition).clamp_(max=LARGEST)
+            seen = torch.where(seen > 0, grown, seen * self._repetition)
         if self._frequency:
             seen = seen - counts * self._frequency
         if self._presence:
