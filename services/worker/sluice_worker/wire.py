@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 
 from sluice.worker.v1 import worker_pb2 as pb
@@ -25,6 +24,7 @@ from sluice_worker.engines.base import (
 MAX_ROWS = 128
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
+MAX_BIAS = 100.0
 MAX_STOP_TOKEN_IDS = 1024
 MAX_ALLOWED_IDS = 1024
 #: Beyond these two, vLLM's model runner for GPUs fails as a whole.
@@ -175,8 +175,9 @@ def _check_ranges(sampling: pb.SamplingParams) -> None:
     _require(
         len(sampling.logit_bias) <= MAX_LOGIT_BIAS, "logit_bias", f"at most {MAX_LOGIT_BIAS} ids"
     )
-    biases_are_finite = all(math.isfinite(bias) for bias in sampling.logit_bias.values())
-    _require(biases_are_finite, "logit_bias", "must be finite")
+    # More of it is infinite over a temperature; nan is in no range.
+    in_range = all(-MAX_BIAS <= bias <= MAX_BIAS for bias in sampling.logit_bias.values())
+    _require(in_range, "logit_bias", f"must be from {-MAX_BIAS} to {MAX_BIAS}")
     count = len(sampling.allowed_token_ids)
     _require(count <= MAX_ALLOWED_IDS, "allowed_token_ids", f"at most {MAX_ALLOWED_IDS} ids")
     count = len(sampling.stop_token_ids)
