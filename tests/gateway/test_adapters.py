@@ -18,6 +18,7 @@ from sluice_gateway.waiting import wait_for_model
 
 from tests import processes
 from tests.conftest import TEXT, write_fake_model
+from tests.load_gate import LoadGate
 from tests.processes import gateway, worker
 from tests.scripted_worker import ScriptedWorker, scripted_worker, until, until_told
 from tests.sse import chat, chat_text, stream
@@ -132,11 +133,11 @@ def test_only_workers_that_have_an_adapter_are_asked_for_it(fake_model_dir: Path
 
 
 def test_an_adapter_on_its_way_is_a_503_with_numbers_and_can_be_waited_for(
-    fake_model_dir: Path,
+    fake_model_dir: Path, tmp_path: Path
 ) -> None:
-    settings = {"ENGINE": "fake", "LORA_MODULES": "poet=x", "FAKE_LOAD_MS": "2500"}
+    gate = LoadGate(tmp_path)
     with (
-        worker(fake_model_dir, **settings) as fake,
+        worker(fake_model_dir, LORA_MODULES="poet=x", **gate.environment) as fake,
         gateway(fake.address, wait=False) as front,
         httpx.Client(base_url=front.url, timeout=30) as client,
     ):
@@ -149,6 +150,7 @@ def test_an_adapter_on_its_way_is_a_503_with_numbers_and_can_be_waited_for(
         assert error["loading"]["state"] == "loading"
         told = client.get("/v1/models/poet").json()
         assert (told["state"], told["parent"]) == ("loading", "fake-model")
+        gate.open_after(0.5)
         headers = {"x-sluice-wait": "20"}
         answer = client.post(CHAT, json=chat(model="poet", max_tokens=12), headers=headers)
         assert answer.status_code == 200

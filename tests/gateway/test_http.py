@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import TEXT, write_fake_model
+from tests.load_gate import LoadGate
 from tests.processes import Gateway, gateway, worker
 from tests.sse import chat, chat_text, error_of, events, finish_reasons, stream
 
@@ -306,12 +307,13 @@ def test_an_idle_stream_gets_keep_alive_comments(fake_model_dir: Path) -> None:
         assert "hello" in chat_text([event for event in seen if not isinstance(event, str)])
 
 
-def test_a_model_that_loads_is_a_503_that_says_so(fake_model_dir: Path) -> None:
+def test_a_model_that_loads_is_a_503_that_says_so(fake_model_dir: Path, tmp_path: Path) -> None:
+    gate = LoadGate(tmp_path)
     with (
-        worker(fake_model_dir, ENGINE="fake", FAKE_LOAD_MS="4000") as fake,
+        worker(fake_model_dir, **gate.environment) as fake,
         gateway(fake.address, wait=False) as front,
     ):
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not front.health()["models"]:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -321,6 +323,7 @@ def test_a_model_that_loads_is_a_503_that_says_so(fake_model_dir: Path) -> None:
         assert int(answer.headers["retry-after"]) > 0
         assert httpx.get(front.url + "/health").status_code == 503
         assert httpx.get(front.url + "/health/ready").status_code == 200
+        gate.open()
         front.wait_ready()
         assert post(front, chat(max_tokens=1)).status_code == 200
 

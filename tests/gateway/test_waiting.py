@@ -27,6 +27,7 @@ from sluice_gateway.settings import Settings
 from sluice_gateway.waiting import wait_for_model, wait_seconds
 
 from tests import processes
+from tests.load_gate import LoadGate
 from tests.scripted_worker import scripted_worker, until, until_told
 
 TOKENIZE = "/tokenize"
@@ -228,15 +229,19 @@ async def test_names_that_clients_make_up_share_one_bound() -> None:
         await asyncio.gather(*waits, return_exceptions=True)
 
 
-def test_a_request_that_waits_runs_when_its_model_is_ready(fake_model_dir: Path) -> None:
+def test_a_request_that_waits_runs_when_its_model_is_ready(
+    fake_model_dir: Path, tmp_path: Path
+) -> None:
+    gate = LoadGate(tmp_path)
     with (
-        processes.worker(fake_model_dir, ENGINE="fake", FAKE_LOAD_MS="2500") as worker,
+        processes.worker(fake_model_dir, **gate.environment) as worker,
         processes.gateway(worker.address, wait=False) as front,
     ):
         url, body = front.url + TOKENIZE, {"prompt": "hello"}
         assert httpx.post(url, json=body).status_code == 503
         short = httpx.post(url, json=body, headers={"x-sluice-wait": "0.2"})
         assert short.json()["error"]["code"] == "model_loading"
+        gate.open_after(0.5)
         waited = httpx.post(url, json=body, headers={"x-sluice-wait": "30"}, timeout=40)
         assert waited.status_code == 200
         assert waited.json()["tokens"]

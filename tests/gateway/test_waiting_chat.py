@@ -14,7 +14,8 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.processes import Gateway, Worker, gateway, worker
+from tests.load_gate import LoadGate
+from tests.processes import Gateway, gateway, worker
 from tests.scripted_worker import scripted_worker, until_told
 from tests.sse import Json, chat, chat_text, error_of, events, finish_reasons
 
@@ -24,15 +25,26 @@ COMPLETIONS = "/v1/completions"
 
 
 @pytest.fixture
-def loading_worker(fake_model_dir: Path) -> Iterator[Worker]:
-    with worker(fake_model_dir, ENGINE="fake", FAKE_LOAD_MS="3000") as started:
-        yield started
+def gate(tmp_path: Path) -> LoadGate:
+    return LoadGate(tmp_path)
 
 
 @pytest.fixture
-def front(loading_worker: Worker) -> Iterator[Gateway]:
-    with gateway(loading_worker.address, wait=False) as started:
-        yield started
+def front(fake_model_dir: Path, gate: LoadGate) -> Iterator[Gateway]:
+    """A gateway that knows a model, which loads until ``gate`` is opened."""
+    with (
+        worker(fake_model_dir, **gate.environment) as started,
+        gateway(started.address, wait=False) as front,
+    ):
+        wait_until_known(front)
+        yield front
+
+
+def wait_until_known(front: Gateway) -> None:
+    deadline = time.monotonic() + 30
+    while not front.health()["models"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def progress(seen: list[Json | str]) -> list[Json]:
@@ -54,8 +66,9 @@ def streamed(front: Gateway, path: str, body: Json, **headers: str) -> list[Json
 
 @pytest.mark.parametrize(("path", "prompt"), [(CHAT, chat()), (COMPLETIONS, {"prompt": "hi"})])
 def test_a_waiting_stream_tells_the_progress_and_then_its_tokens(
-    front: Gateway, path: str, prompt: Json
+    front: Gateway, gate: LoadGate, path: str, prompt: Json
 ) -> None:
+    gate.open_after(2.5)
     seen = streamed(front, path, prompt)
     told = progress(seen)
     assert 2 <= len(told) <= 8
@@ -70,23 +83,20 @@ def test_a_waiting_stream_tells_the_progress_and_then_its_tokens(
 
 @pytest.mark.parametrize(("path", "prompt"), [(CHAT, chat()), (COMPLETIONS, {"prompt": "hi"})])
 def test_a_waiting_whole_answer_has_its_true_status(
-    front: Gateway, path: str, prompt: Json
+    front: Gateway, gate: LoadGate, path: str, prompt: Json
 ) -> None:
     body = {**prompt, "max_tokens": 5}
     short = httpx.post(front.url + path, json=body, headers={"x-sluice-wait": "0.3"})
     assert short.status_code == 503
     assert short.json()["error"]["code"] == "model_loading"
+    gate.open_after(0.3)
     whole = httpx.post(front.url + path, json=body, headers=WAIT, timeout=40)
     assert whole.status_code == 200
     assert whole.json()["usage"]["completion_tokens"] == 5
 
 
-def test_a_stream_whose_time_is_over_ends_with_the_error_and_done(fake_model_dir: Path) -> None:
-    with (  # a model that is still loading, however long the gateway takes to start
-        worker(fake_model_dir, ENGINE="fake", FAKE_LOAD_MS="60000") as slow,
-        gateway(slow.address, wait=False) as front,
-    ):
-        seen = streamed(front, CHAT, chat(), **{"x-sluice-wait": "1.2"})
+def test_a_stream_whose_time_is_over_ends_with_the_error_and_done(front: Gateway) -> None:
+    seen = streamed(front, CHAT, chat(), **{"x-sluice-wait": "1.2"})
     assert progress(seen)
     error = error_of([each for each in seen if not isinstance(each, str)])
     assert error is not None
@@ -94,7 +104,8 @@ def test_a_stream_whose_time_is_over_ends_with_the_error_and_done(fake_model_dir
     assert error["loading"]["state"] in {"connecting", "resolving", "loading"}
 
 
-def test_the_official_client_waits(front: Gateway) -> None:
+def test_the_official_client_waits(front: Gateway, gate: LoadGate) -> None:
+    gate.open_after(0.5)
     with OpenAI(base_url=front.url + "/v1", api_key="x", max_retries=0) as client:
         message: Any = {"role": "user", "content": "hi"}
         stream = client.chat.completions.create(
@@ -103,7 +114,10 @@ def test_the_official_client_waits(front: Gateway) -> None:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
 
-def test_a_prompt_that_is_too_long_is_an_error_of_the_stream(front: Gateway) -> None:
+def test_a_prompt_that_is_too_long_is_an_error_of_the_stream(
+    front: Gateway, gate: LoadGate
+) -> None:
+    gate.open_after(0.5)
     seen = streamed(front, COMPLETIONS, {"prompt": [1] * 100_000})
     error = error_of([each for each in seen if not isinstance(each, str)])
     assert error is not None
@@ -111,10 +125,6 @@ def test_a_prompt_that_is_too_long_is_an_error_of_the_stream(front: Gateway) -> 
 
 
 def test_what_cannot_come_is_refused_before_the_stream(front: Gateway) -> None:
-    deadline = time.monotonic() + 5
-    while not front.health()["models"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
     body = chat(model="nobody", stream=True)
     assert httpx.post(front.url + CHAT, json=body, headers=WAIT).status_code == 404
     bad = httpx.post(front.url + CHAT, json=chat(stream=True), headers={"x-sluice-wait": "soon"})
@@ -143,9 +153,10 @@ async def test_a_model_that_fails_ends_the_waiting_stream(fake_model_dir: Path) 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_wait_for_a_model_is_not_counted_as_time_to_first_token(
-    front: Gateway, *, stream: bool
+    front: Gateway, gate: LoadGate, *, stream: bool
 ) -> None:
     body = chat(max_tokens=5, stream=stream)
+    gate.open_after(2.5)
     answer = httpx.post(front.url + CHAT, json=body, headers=WAIT, timeout=40)
     assert answer.status_code == 200
     metrics = httpx.get(f"{front.url}/metrics").text
@@ -157,15 +168,17 @@ def test_the_wait_for_a_model_is_not_counted_as_time_to_first_token(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_all_who_waited_are_served_in_the_end_though_the_worker_has_room_for_few(
-    fake_model_dir: Path, *, stream: bool
+    fake_model_dir: Path, gate: LoadGate, *, stream: bool
 ) -> None:
-    narrow = {"BATCH_MAX": "1", "QUEUE_MAX": "1", "FAKE_LOAD_MS": "2000", "FAKE_STEP_MS": "20"}
+    narrow = {"BATCH_MAX": "1", "QUEUE_MAX": "1", "FAKE_STEP_MS": "20", **gate.environment}
     with (
-        worker(fake_model_dir, ENGINE="fake", **narrow) as started,
+        worker(fake_model_dir, **narrow) as started,
         gateway(started.address, wait=False) as front,
         ThreadPoolExecutor(8) as pool,
     ):
         body = chat(max_tokens=5, stream=stream)
+        wait_until_known(front)
+        gate.open_after(1.0)
         ask = partial(httpx.post, front.url + CHAT, json=body, headers=WAIT, timeout=40)
         answers = [each.result() for each in [pool.submit(ask) for _ in range(8)]]
     for answer in answers:

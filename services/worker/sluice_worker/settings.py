@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -87,6 +88,9 @@ class FakeSettings(BaseSettings):
     step_ms: float = Field(0.0, ge=0, description="How long one engine step takes.")
     prefill_ms: float = Field(0.0, ge=0, description="How long a prompt takes before its row.")
     load_ms: float = Field(0.0, ge=0, description="How long loading the model takes.")
+    load_until: Path | None = Field(
+        None, description="Loading the model takes until this file is there."
+    )
     text: str = Field("", description="What every row says, over and over; empty: a pangram.")
     tokens: int = Field(0, ge=0, description="Rows end after so many tokens; 0: at max_tokens.")
     crash_after_steps: int = Field(0, ge=0, description="The process exits at this step.")

@@ -41,6 +41,7 @@ from sluice_worker.settings import FakeSettings, Settings
 from sluice_worker.weights.report import LoadReport
 
 MAX_MODEL_LEN = 8192
+_GATE_SECONDS = 0.02
 
 
 def check_model(settings: Settings, config_dir: Path) -> str:
@@ -53,6 +54,8 @@ def load_engine(
 ) -> FakeEngine:
     """A fake engine that speaks the tokens of the tokenizer in ``model_dir``."""
     time.sleep(settings.fake.load_ms / 1000)
+    while settings.fake.load_until and not settings.fake.load_until.exists():
+        time.sleep(_GATE_SECONDS)
     report.state(pb.WORKER_STATE_WARMING)
     return FakeEngine(
         tokenizer=Tokenizer.from_file(str(model_dir / "tokenizer.json")),
