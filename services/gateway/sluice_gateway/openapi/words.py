@@ -28,9 +28,11 @@ _SAMPLING = {
     " the model's own default, else 1.",
     "logit_bias": "Added to the logits of token ids. An id outside of the vocabulary is a 400.",
     "allowed_token_ids": "Nothing but these is generated.",
-    "bad_words": "Texts that are not generated, with or without a space before them; at most"
-    " 1024 tokens in all.",
-    "seed": "The same request with the same seed gives the same draws; choice i has seed + i.",
+    "bad_words": "Texts that are not generated, with or without a space before them, as the model's"
+    " tokenizer writes them; at most 1024 tokens in all. Other tokens may spell the same text,"
+    " above all where a form leaves nothing else.",
+    "seed": "The same request with the same seed gives the same draws; the j-th answer to a prompt,"
+    " from 0, has seed + j.",
     "stop": "Strings that end an answer; they are not in it. Found wherever tokens begin or end.",
     "stop_token_ids": "Tokens that end an answer.",
     "ignore_eos": "End-of-sequence does not end an answer.",
