@@ -90,6 +90,28 @@ def test_a_step_that_fails_takes_its_rows_and_the_engine_goes_on(
         assert len(results.tokens[row]) == 10
 
 
+def test_a_row_that_fails_over_its_token_takes_nobody_along(engine_of: Loader) -> None:
+    stepper = Stepper(engine_of("llama", batch_max=3))
+    asked = [
+        request(prompt, row, max_tokens=4, ignore_eos=True)
+        for row, prompt in enumerate(models.prompts(3, 33, 60))
+    ]
+    rows = [row for each in asked for row in stepper.engine.make_rows(each)]
+
+    def broken(token: int) -> None:
+        raise IndexError(token)
+
+    rows[1].sampler.took = broken  # type: ignore[method-assign]
+    stepper.scheduler.add(rows)
+    results = stepper.run()
+    error = results.finish[1].error
+    assert error is not None
+    assert error.code is ErrorCode.INTERNAL
+    for row in (0, 2):
+        assert results.finish[row].reason is FinishReason.LENGTH
+        assert len(results.tokens[row]) == 4
+
+
 def test_an_engine_whose_steps_keep_failing_says_so_once(zoo: Zoo) -> None:
     engine = load(HfOptions(zoo.path("llama"), batch_max=1, num_threads=1), lambda *news: None)
     engine._runner = Breaking(engine._runner, set(range(1000)))  # type: ignore[assignment]

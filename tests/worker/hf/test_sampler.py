@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluice_worker.engines.base import RequestError, SamplingParams
 from sluice_worker.engines.hf.draws import uniform
+from sluice_worker.engines.hf.penalties import SeenTokens
 from sluice_worker.engines.hf.row_sampler import COLDEST, RowSampler
 from sluice_worker.engines.hf.sampler import PoisonError, sample
 
@@ -119,6 +120,16 @@ def test_a_row_that_has_nothing_left_but_bad_words_fails_alone() -> None:
     assert isinstance(failed.error, RequestError)
     assert failed.error.field == "bad_words"
     assert other.token == int(logits[1].argmax())
+
+
+def test_penalties_count_every_token_however_many_there_are() -> None:
+    params = SamplingParams(max_tokens=9, presence_penalty=0.25, frequency_penalty=0.5)
+    seen = SeenTokens(params, [], [])
+    for token in (*range(150), *range(70)):
+        seen.add(token)
+    logits = torch.zeros(200)
+    seen.apply(logits)
+    assert logits.tolist() == [-1.25] * 70 + [-0.75] * 80 + [0.0] * 50
 
 
 @pytest.mark.parametrize("penalty", [1e-45, 1e-38, 1e-34])

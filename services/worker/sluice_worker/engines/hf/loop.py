@@ -73,7 +73,10 @@ class StepLoop:
         if choice.error is not None:
             return self._fail(row, choice.error)
         self._scheduler.sound(row)
-        output = row.take(choice)
+        try:
+            output = row.take(choice)
+        except Exception as error:  # noqa: BLE001 (the row's)
+            return self._fail(row, error)
         output.prompt_logprobs = said.prompt_logprobs if said else None
         if output.finish is not None:
             self._scheduler.finish(row)

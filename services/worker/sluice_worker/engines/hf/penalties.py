@@ -45,7 +45,8 @@ class SeenTokens:
 
     def add(self, token: int) -> None:
         """Count a generated token."""
-        self._counts[self._place(token)] += 1
+        place = self._place(token)  # first: it may put a larger tensor in the counts' place
+        self._counts[place] += 1
 
     def apply(self, logits: torch.Tensor) -> None:
         """Penalise ``logits`` [vocab] in place."""
