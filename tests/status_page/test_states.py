@@ -137,9 +137,11 @@ def test_a_gateway_that_drains_and_then_is_gone_is_told_of(
 ) -> None:
     with (
         worker(fake_model_dir, ENGINE="fake", FAKE_STEP_MS="50") as fake,
-        gateway(fake.address) as front,
+        gateway(fake.address, DRAIN_SECONDS="120") as front,
     ):
         page = open_page(front.url)
+        page.wait("document.querySelector('#chat-model').value")
+        page.value("document.querySelector('#chat-tokens').value = 8000")
         page.write("#chat-text", "Hi")
         page.press_enter()
         page.wait("document.querySelector('.answer .said')?.innerText")
