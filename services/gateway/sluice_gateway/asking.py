@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
+from sluice_gateway import __version__
 from sluice_gateway.body import read_body
 from sluice_gateway.errors import InvalidRequest, Overloaded
 from sluice_gateway.exchange import Exchange
@@ -132,9 +133,13 @@ def _unless_done(result: asyncio.Future[T], settle: Callable[[], None]) -> None:
         settle()
 
 
-def fingerprint_of(model: ServedModel) -> str:
-    """OpenAI's ``system_fingerprint``: changes when the model's numbers may change."""
-    return f"fp_{hashlib.sha256(model.info.fingerprint.encode()).hexdigest()[:12]}"
+def fingerprint_of(model: ServedModel, version: str = __version__) -> str:
+    """OpenAI's ``system_fingerprint``: changes when the model's numbers may, or Sluice does.
+
+    ``version``: of this release, whose template and parsers make the prompt and the answer.
+    """
+    parts = f"{version} {model.info.fingerprint}"
+    return f"fp_{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
 
 def answer_head(kind: str, model: ServedModel) -> tuple[str, int, str, str]:

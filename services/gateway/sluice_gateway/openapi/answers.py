@@ -89,7 +89,7 @@ class Head(Answer):
     created: int = Field(description="Seconds since 1970.")
     model: str = Field(description="The model's name.")
     system_fingerprint: str | None = Field(
-        description="Changes when the model's numbers may change."
+        description="Changes when the model's numbers may change, or Sluice's version does."
     )
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
         "auto", description="What the request said; absent if it said nothing."
