@@ -81,8 +81,8 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "StructuredFields": _STRUCTURED,
         "ReasoningFields": {
             "reasoning_effort": "A variable of the chat template. `none` also sets"
-            " `enable_thinking` and `thinking` to false. A template that reads none of these makes the"
-            " same prompt without it."
+            " `enable_thinking` and `thinking` to false. A template that reads none of these makes"
+            " the same prompt without it."
         },
         "ChatRequest": {
             "thinking_token_budget": "The most tokens of reasoning; then it is ended, and the"
