@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from sluice.worker.v1 import worker_pb2 as pb
-from sluice_gateway.failures import error_for_client
+from sluice_gateway.failures import error_for_client, without_place
 
 from tests.processes import gateway
 from tests.scripted_worker import ScriptedWorker, scripted_worker, until_told
@@ -33,6 +33,12 @@ FAILURE = pb.Error(
 def test_a_field_has_the_clients_name(theirs: str, ours: str | None) -> None:
     error = pb.Error(code=pb.ERROR_CODE_INVALID_ARGUMENT, message="No.", field=theirs)
     assert error_for_client(error).param == ours
+
+
+def test_a_place_in_a_grammar_is_told_apart_from_the_reason() -> None:
+    told = 'Cannot be honoured: line 2, column 11: Unimplemented keys: ["not"]'
+    assert without_place(told) == 'Cannot be honoured: Unimplemented keys: ["not"]'
+    assert without_place("Too complex.") == "Too complex."
 
 
 class FailingWorker(ScriptedWorker):

@@ -12,6 +12,7 @@ from sluice_gateway.choice import Choice, EchoingChoice
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.echo import Echo
 from sluice_gateway.errors import ApiError, InvalidRequest, Overloaded, Unavailable
+from sluice_gateway.failures import without_place
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.generation import Generation, Signal
 from sluice_gateway.model import STRUCTURED_OUTPUT, ServedModel
@@ -164,6 +165,8 @@ class Exchange:
         """The failure with the client's name of the field, where several mean the same."""
         if failure.param == STRUCTURED_OUTPUT:
             failure.param = self._form.source
+            if failure.param != "structured_outputs":  # the grammar is ours
+                failure.message = without_place(failure.message)
         return failure
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_gateway.errors import (
@@ -12,6 +14,9 @@ from sluice_gateway.errors import (
     Overloaded,
     Unavailable,
 )
+
+#: Where in a grammar something is wrong, as workers say it.
+_PLACE = re.compile(r"line \d+, column \d+: ")
 
 #: Where the client's name for a field is not the contract's.
 _PARAMS = {
@@ -37,6 +42,11 @@ def error_for_client(error: pb.Error) -> ApiError:
             return Overloaded(error.message, headers={"Retry-After": "1"})
         case _:
             return InternalError(error.message or "The worker failed this request.")
+
+
+def without_place(message: str) -> str:
+    """A message on a grammar without the place in it."""
+    return _PLACE.sub("", message, count=1)
 
 
 def failure_of(finish: pb.RowFinish) -> ApiError | None:

@@ -388,7 +388,16 @@ def test_what_cannot_be_honoured_is_refused_with_the_part(
         assert part in refused.value.message
         assert len(refused.value.message) < 400
         assert "\n" not in refused.value.message
+        assert "%" not in refused.value.message  # nothing of the grammar that was made of it
     assert engine.load().rows_waiting == 0
+
+
+def test_a_grammar_is_refused_with_the_place_in_it(engine: HfEngine) -> None:
+    with pytest.raises(RequestError, match=r": line 2, column 4: .*foo"):
+        engine.prepare(lark('start: "a" b\nb: foo'))
+    with pytest.raises(RequestError) as refused:
+        engine.prepare(schema({"type": "array", "uniqueItems": True}))
+    assert "line" not in refused.value.message
 
 
 def deep(kind: str, levels: int) -> str:

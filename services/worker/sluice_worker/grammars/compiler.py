@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import resource
 import sys
 import time
@@ -27,6 +28,7 @@ _WALK = 24
 _WALK_MEMORY = 64 << 20
 _MASK_SECONDS = 0.3  # llguidance's limits allow some tens of milliseconds
 _MESSAGE = 300
+_LISTING = re.compile(r"\s*\d+ \| ")  # lines of the grammar, which is not what the client wrote
 _LIMITS = LLParserLimits(max_lexer_states=10_000, max_grammar_size=100_000, verbose_errors=False)
 # A state takes 1 to 2 kB. Usual schemas need fewer than 1,000 of them.
 
@@ -51,7 +53,9 @@ def failure(matcher: LLMatcher) -> str:
     """Why a matcher can go on no more, in one line, or nothing."""
     if not matcher.is_error():
         return ""
-    text = " ".join(matcher.get_error().replace("<non-verbose/>", "").split())
+    lines = matcher.get_error().replace("<non-verbose/>", "").splitlines()
+    listing = next((i for i, line in enumerate(lines) if _LISTING.match(line)), len(lines))
+    text = " ".join(" ".join(lines[:listing]).split())
     if text.startswith("NoExtension"):
         return "no text can satisfy it"
     return text[:_MESSAGE] or "unknown error"

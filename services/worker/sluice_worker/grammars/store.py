@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -28,6 +29,10 @@ KEPT_BYTES = 128 << 20
 # What a grammar forces is not forced as the tokenizer would cut it, since that would cut the
 # text of a special token into the special token. Any tokens of the right text do.
 _HEAD = '%llguidance {"no_forcing": true}\n'
+_HEAD_LINES = 1
+
+# Where llguidance says that a grammar is wrong, and why.
+_PLACED = re.compile(r"at (\d+)\((\d+)\): (.+)")
 
 # A model that was not trained for it may put spaces without end where JSON allows some. A schema
 # that says what it allows itself is left alone: the pattern would overrule what it says.
@@ -123,7 +128,7 @@ class Grammars:
             text.encode()
             verdict = self._trial.verdict(text)
             if verdict.failure:
-                raise refused(verdict.failure)
+                raise refused(_as_written(verdict.failure, output.constraint))
             result = Grammar(self._tokenizer, text, verdict.size)
         except TrialFailed:
             result = refused("it takes too much time or memory to compile")
@@ -149,6 +154,17 @@ def refused(reason: str) -> RequestError:
     return RequestError(
         ErrorCode.INVALID_ARGUMENT, f"The structured output cannot be honoured: {reason}", FIELD
     )
+
+
+def _as_written(failure: str, constraint: Constraint) -> str:
+    """The failure with its place in what the client wrote, where that is a grammar."""
+    placed = _PLACED.fullmatch(failure)
+    if placed is None:
+        return failure
+    line, column, reason = placed.groups()
+    if constraint is not Constraint.GRAMMAR:
+        return reason  # the grammar is ours
+    return f"line {int(line) - _HEAD_LINES}, column {column}: {reason}"
 
 
 def _size(output: StructuredOutput, result: Grammar | RequestError) -> int:
