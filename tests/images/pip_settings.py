@@ -1,4 +1,4 @@
-"""This machine's pip settings as a pip.conf; with ``--folders``, the folders that one names."""
+"""The pip settings of this machine as a pip.conf; with ``--paths``, what is named in one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ def settings() -> dict[str, str]:
     return found
 
 
-def folders(text: str) -> list[str]:
-    """The local folders that a pip.conf names. An index's files may lie beside it."""
+#: What a build has anyway.
+_CERTIFICATES = Path("/etc/ssl/certs")
+
+
+def paths(text: str) -> list[str]:
+    """The local folders and files that a pip.conf names. An index's files may lie beside it."""
     indexes = {Path(word).parent for word in re.findall(r"file://(/[^\s'\"]+)", text)}
     plain = {Path(word) for word in re.findall(r"(?<!file://)(?<=[\s=])(/[^\s'\"]+)", text)}
-    return sorted(str(path) for path in indexes | plain if path.is_dir())
+    named = {path for path in indexes | plain if path.exists()}
+    return sorted(str(path) for path in named if not path.is_relative_to(_CERTIFICATES))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--folders"]:
-        print("\n".join(folders(sys.stdin.read())))
+    if sys.argv[1:] == ["--paths"]:
+        print("\n".join(paths(sys.stdin.read())))
     else:
         print("[global]")
         print("\n".join(f"{name} = {value}" for name, value in settings().items()))
