@@ -237,7 +237,7 @@ def _peak() -> float:
 
 def _in_a_process(name: str, job: Job) -> Result:
     fields = json.dumps({**asdict(job), "model": str(job.model)})
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # the same for all; see machine.py
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # the same for all; see machine.py
     command = [sys.executable, __file__, "--only", name, "--job", fields]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode:
