@@ -51,3 +51,17 @@ def test_the_first_exception_that_is_logged_is_the_reason() -> None:
             except ValueError:
                 logger.exception("failed to start")
         assert read_failure(folder.path) == "no room for the KV cache"
+
+
+def test_what_fails_after_the_load_is_none_of_its_reasons(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_failures()
+    with LoadFolder() as folder:
+        pass
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder.path))  # as vLLM's processes still have it
+    try:
+        raise ValueError("a row")
+    except ValueError:
+        logging.getLogger("vllm.v1.some_process").exception("later")
+    assert "Logging error" not in capsys.readouterr().err

@@ -25,8 +25,8 @@ class _FailureHandler(logging.Handler):
         try:
             with path.open("x") as file:
                 file.write(one_line(record.exc_info[1]))
-        except FileExistsError:
-            pass
+        except (FileExistsError, FileNotFoundError):
+            pass  # one was told, or the load is over and its folder gone
         except OSError:
             self.handleError(record)
 
