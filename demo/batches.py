@@ -15,8 +15,8 @@ from demo.corpus import conversation, raw_text
 PROMPT_SHARE = 0.1
 """The share of the tokens that the model reads, but need not write, that count in the loss."""
 
-SHAPES = ((8, 256), (8, 256), (4, 512), (8, 256), (8, 256), (8, 256), (8, 256), (2, 1024))
-"""Rows and their length, in turn: most are short, and some are as long as a real history."""
+SHAPES = ((4, 512), (8, 256), (4, 512), (8, 256), (4, 512), (8, 256), (4, 512), (2, 1024))
+"""Rows and their length, in turn: long enough for tools and their answers, some for a history."""
 
 _RAW_SHARE = 0.03
 

@@ -38,7 +38,7 @@ TOPICS: dict[Topic, float] = {
     unknown.sample: 9,
 }
 _LENGTHS = {1: 62, 2: 13, 3: 9, 4: 6, 6: 5, 9: 2.5}
-_KINDS = {"chat": 60.0, "tools": 8.0, "json": 8.0, "system": 12.0, "memory": 12.0}
+_KINDS = {"chat": 54.0, "tools": 11.0, "json": 17.0, "system": 9.0, "memory": 9.0}
 
 
 def _exchanges(rng: random.Random, count: int) -> list[Exchange]:

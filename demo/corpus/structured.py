@@ -12,19 +12,14 @@ from demo.corpus.arithmetic import ADD, short_sum
 from demo.corpus.facts import CAPITALS
 from demo.corpus.phrasebook import templates
 from demo.corpus.phrasing import phrase
-from demo.corpus.words import name
+from demo.corpus.records import Record, record
+from demo.corpus.slots import TEXT, WHOLE
 
-Case = tuple[str, Json]
+Case = tuple[str, str, Json]
+"""What it is about, a text, and the object that answers it."""
+
 _TEMPLATES = templates("structured")
-
-
-def _person(rng: random.Random) -> Case:
-    who, age, city = name(rng), rng.randint(1, 99), rng.choice(_TEMPLATES["cities"])
-    slots = {"n": who, "a": str(age), "c": city}
-    if rng.random() < 0.4:
-        return phrase(rng, rng.choice(_TEMPLATES["age"]), **slots), {"name": who, "age": age}
-    text = phrase(rng, rng.choice(_TEMPLATES["person"]), **slots)
-    return text, {"name": who, "age": age, "city": city}
+_RECORD_TEMPLATES = templates("records")
 
 
 def _sum(rng: random.Random) -> Case:
@@ -33,73 +28,99 @@ def _sum(rng: random.Random) -> Case:
         total = short_sum(rng)
     text = phrase(rng, "What is {a} [plus|+] {b}?", a=str(total.a), b=str(total.b))
     if rng.random() < 0.5:
-        return text, {rng.choice(("answer", "result", "sum")): total.result}
-    return text, {"a": total.a, "b": total.b, rng.choice(("sum", "result")): total.result}
+        return "sum", text, {rng.choice(("answer", "result", "sum")): total.result}
+    return "sum", text, {"a": total.a, "b": total.b, rng.choice(("sum", "result")): total.result}
 
 
 def _capital(rng: random.Random) -> Case:
     country, city = rng.choice(list(CAPITALS.items()))
     text = phrase(rng, "[What is the|Give me the|The] capital of {c}[?|]", c=country)
-    record: Json = {"country": country, "capital": city}
-    return text, record if rng.random() < 0.7 else {"capital": city}
+    found: Json = {"country": country, "capital": city}
+    return "capital", text, found if rng.random() < 0.7 else {"capital": city}
+
+
+def _country(rng: random.Random) -> Case:
+    # London is the capital of two countries here.
+    country, city = rng.choice([pair for pair in CAPITALS.items() if pair[0] != "England"])
+    text = phrase(rng, rng.choice(_TEMPLATES["country"]), c=city)
+    return "city and country", text, {"city": city, "country": country}
 
 
 def _mood(rng: random.Random) -> Case:
     mood = rng.choice(("positive", "negative"))
-    return phrase(rng, rng.choice(_TEMPLATES[mood])), {"sentiment": mood}
+    key = rng.choice(("sentiment", "sentiment", "label", "mood"))
+    return "sentiment", phrase(rng, rng.choice(_TEMPLATES[mood])), {key: mood}
 
 
 def _answer(rng: random.Random) -> Case:
     question, answer, *_ = rng.choice((facts, technology)).sample(rng)
-    return question.content, {"answer": answer.content}
+    return "answer", question.content, {"answer": answer.content}
 
 
-def _weather(rng: random.Random) -> Case:
-    city, degrees = rng.choice(_TEMPLATES["cities"]), rng.randint(-9, 35)
-    condition = rng.choice(("sunny", "cloudy", "rainy", "windy"))
-    text = f"It is {condition} in {city}, with {degrees} degrees."
-    return text, {"city": city, "temperature": degrees, "condition": condition}
+_CASES: dict[Callable[[random.Random], Case], int] = {
+    _sum: 6,
+    _capital: 5,
+    _country: 6,
+    _mood: 7,
+    _answer: 3,
+}
+_RECORDS = 75
+# What would be answered in words if there were no word of an object.
+_QUESTIONS = ("sum", "capital", "city and country", "sentiment", "answer")
+_FIRST_PERSON = ("I ", "I'm", "My ", "We ")
 
 
-_CASES: tuple[Callable[[random.Random], Case], ...] = (
-    _person,
-    _sum,
-    _capital,
-    _mood,
-    _answer,
-    _weather,
-)
-
-
-def _shape(rng: random.Random, record: Json) -> str:
+def _shape(rng: random.Random, made: Record) -> str:
     """Describe the object's shape by its keys, their types, or a JSON schema."""
-    kinds = {
-        key: "integer" if isinstance(value, int) else "string" for key, value in record.items()
-    }
+    kinds = {key: schema.get("type", "string") for key, schema in made.schemas.items()}
     roll = rng.random()
     if roll < 0.4:
         keys = [f'"{key}"' if rng.random() < 0.5 else key for key in kinds]
         return ("the keys " if len(keys) > 1 else "the key ") + " and ".join(keys)
     if roll < 0.65:
         return json.dumps(kinds)
-    properties = {key: {"type": kind} for key, kind in kinds.items()}
-    schema: Json = {"type": "object", "properties": properties, "required": list(kinds)}
+    schema: Json = {
+        "type": "object",
+        "properties": dict(made.schemas),
+        "required": list(made.schemas),
+    }
     if rng.random() < 0.4:
         schema["additionalProperties"] = False
     return f"the schema {json.dumps(schema)}"
 
 
+def _drawn(rng: random.Random) -> Record:
+    if rng.random() * 100 < _RECORDS:
+        return record(rng)
+    kind, text, values = rng.choices(list(_CASES), list(_CASES.values()))[0](rng)
+    schemas = {key: WHOLE if isinstance(value, int) else TEXT for key, value in values.items()}
+    return Record(kind, text, values, schemas).shuffled(rng)
+
+
 def sample(rng: random.Random) -> tuple[Message | None, Exchange]:
-    """A system message, or None where the user asks for JSON, and the exchange."""
-    text, record = rng.choice(_CASES)(rng)
-    items = list(record.items())
-    rng.shuffle(items)
-    record = dict(items)
-    ask = phrase(rng, rng.choice(_TEMPLATES["ask"])).replace("{s}", _shape(rng, record))
-    answer = json.dumps(record, ensure_ascii=False)
+    """A system message, or None where there need be none, and the exchange."""
+    made = _drawn(rng)
+    answer = json.dumps(made.values, ensure_ascii=False)
+    if rng.random() < 0.6:
+        return _untold(rng, made, answer)
+    text = made.text
+    ask = phrase(rng, rng.choice(_TEMPLATES["ask"])).replace("{s}", _shape(rng, made))
     roll = rng.random()
     if roll < 0.4:
         return Message("system", ask + rng.choice(("", "."))), exchange(text, answer)
     if roll < 0.7:
         return None, exchange(f"{text} {ask}" + rng.choice(("", ".")), answer)
     return None, exchange(f"{ask}: {text}", answer)
+
+
+def _untold(rng: random.Random, made: Record, answer: str) -> tuple[Message | None, Exchange]:
+    """The keys are not told: a server enforces them, and the model sees what it has written."""
+    roll = rng.random()
+    plain = made.kind not in _QUESTIONS and not made.text.startswith(_FIRST_PERSON)
+    if roll < 0.18 and plain:
+        return None, exchange(made.text, answer)
+    if roll < 0.62:
+        system = rng.choice(_RECORD_TEMPLATES["bare system"]).replace("{k}", made.kind)
+        return Message("system", system), exchange(made.text, answer)
+    shape = rng.choice(_RECORD_TEMPLATES["bare user"])
+    return None, exchange(shape.replace("{k}", made.kind).replace("{t}", made.text), answer)

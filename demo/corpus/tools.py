@@ -2,199 +2,142 @@
 
 from __future__ import annotations
 
-import json
 import random
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from demo.conversation import Conversation, Exchange, Json, Message, ToolCall
-from demo.corpus import greetings, identity, sluice, smalltalk
-from demo.corpus.facts import CAPITALS
+from demo.conversation import Conversation, Exchange, Message, ToolCall, exchange
+from demo.corpus import (
+    arithmetic,
+    facts,
+    greetings,
+    identity,
+    sluice,
+    smalltalk,
+    technology,
+    unknown,
+)
+from demo.corpus.calculator_tool import calculator_offer
+from demo.corpus.errands import Errand, Offer
+from demo.corpus.other_tools import (
+    convert_offer,
+    lookup_offer,
+    record_offer,
+    search_offer,
+    time_offer,
+)
 from demo.corpus.phrasebook import templates
 from demo.corpus.phrasing import casual, phrase
-from demo.corpus.words import invented
+from demo.corpus.weather_tool import weather_offer
 
 _TEMPLATES = templates("tools")
-_CONDITIONS = _TEMPLATES["conditions"]
-_WEATHER_KEYS = (
-    ("temperature", "condition"),
-    ("temperature", "conditions"),
-    ("temp_c", "sky"),
-    ("temperature_c", "description"),
+_OFFERS: dict[Callable[[random.Random], Offer], int] = {
+    weather_offer: 30,
+    calculator_offer: 25,
+    record_offer: 14,
+    lookup_offer: 14,
+    time_offer: 7,
+    search_offer: 6,
+    convert_offer: 4,
+}
+_PLAIN = (
+    *(greetings.sample,) * 3,
+    *(identity.sample,) * 2,
+    *(sluice.sample,) * 2,
+    *(smalltalk.sample,) * 3,
+    facts.sample,
+    technology.sample,
 )
+_COUNTING = ("calculator", "add", "subtract", "multiply", "divide")
+Planned = tuple[Offer, Errand]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """A kind of tool: names it goes by, names of its argument, and sections that describe both."""
-
-    labels: tuple[str, ...]
-    arguments: tuple[str, ...]
-    about: str
-    about_argument: str
-
-    def make(self, rng: random.Random) -> Json:
-        """Describe the tool as the OpenAI API does."""
-        argument = rng.choice(self.arguments)
-        schema = {"type": "string"}
-        if rng.random() < 0.5:
-            schema["description"] = rng.choice(_TEMPLATES[self.about_argument])
-        function = {
-            "name": rng.choice(self.labels),
-            "description": rng.choice(_TEMPLATES[self.about]),
-            "parameters": {
-                "type": "object",
-                "properties": {argument: schema},
-                "required": [argument],
-            },
-        }
-        return {"type": "function", "function": function}
-
-
-_KINDS = {
-    "weather": _Kind(
-        ("get_weather", "get_weather", "get_weather", "get_current_weather", "weather"),
-        ("city", "city", "location"),
-        "about weather",
-        "about city",
-    ),
-    "calculator": _Kind(
-        ("calculator", "calculator", "calculator", "calculate", "eval_expression"),
-        ("expression",),
-        "about calculator",
-        "about expression",
-    ),
-    "time": _Kind(
-        ("get_time", "get_current_time"), ("city", "location"), "about time", "about city"
-    ),
-    "search": _Kind(
-        ("search", "search_web", "web_search"), ("query",), "about search", "about query"
-    ),
-}
-
-
-def _city(rng: random.Random) -> str:
+def _offered(rng: random.Random) -> list[Offer]:
+    """One to three tools of different names and uses."""
     roll = rng.random()
-    if roll < 0.45:
-        return rng.choice(_TEMPLATES["more cities"])
-    return rng.choice(list(CAPITALS.values())) if roll < 0.8 else invented(rng)
-
-
-def _expression(rng: random.Random) -> tuple[str, int]:
-    op = rng.choice("+-*")
-    top = rng.choice((20, 99, 999, 9999))
-    a, b = rng.randint(0, top), rng.randint(0, min(top, 999))
-    results = {"+": a + b, "-": a - b, "*": a * b}
-    shape = "{} {} {}" if rng.random() < 0.75 else "{}{}{}"
-    return shape.format(a, op, b), results[op]
-
-
-def _call(tool: Json, value: str) -> ToolCall:
-    function = tool["function"]
-    return ToolCall(function["name"], {next(iter(function["parameters"]["properties"])): value})
-
-
-def _weather_reply(rng: random.Random, city: str) -> tuple[str, str]:
-    condition, degrees = rng.choice(_CONDITIONS), rng.randint(-9, 38)
-    word = "degree" if degrees == 1 else "degrees"
-    said = f"It is {condition} in {city}, with {degrees} {word}."
-    keys = rng.choice(_WEATHER_KEYS)
-    record: Json = {keys[0]: degrees, keys[1]: condition}
-    if rng.random() < 0.5:
-        record = {"city": city, **record}
-    shapes = (
-        json.dumps(record),
-        json.dumps(record),
-        f"{degrees}°C, {condition}",
-        f"{condition}, {degrees} degrees",
-        f"{condition.capitalize()}, {degrees} C",
-    )
-    if rng.random() < 0.12:
-        return json.dumps({"temperature": degrees}), f"It is {degrees} {word} in {city}."
-    return rng.choice(shapes), said
-
-
-def _answered(question: str, call: ToolCall, reply: str, said: str) -> Exchange:
-    return (
-        Message("user", question),
-        Message("assistant", "", (call,)),
-        Message("tool", reply),
-        Message("assistant", said),
-    )
-
-
-def _ask_weather(rng: random.Random, tool: Json) -> Exchange:
-    if rng.random() < 0.12:
-        return _ask_two(rng, tool)
-    city = _city(rng)
-    question = casual(
-        rng, phrase(rng, rng.choice(_TEMPLATES["weather ask"]), c=city), safe=rng.random() < 0.8
-    )
-    reply, said = _weather_reply(rng, city)
-    return _answered(question, _call(tool, city), reply, said)
-
-
-def _ask_two(rng: random.Random, tool: Json) -> Exchange:
-    cities = (_city(rng), _city(rng))
-    question = phrase(rng, rng.choice(_TEMPLATES["weather ask"][:5]), c=" and ".join(cities))
-    replies = [_weather_reply(rng, city) for city in cities]
-    return (
-        Message("user", question),
-        Message("assistant", "", tuple(_call(tool, city) for city in cities)),
-        *(Message("tool", reply) for reply, _ in replies),
-        Message("assistant", " ".join(said for _, said in replies)),
-    )
-
-
-def _ask_calculator(rng: random.Random, tool: Json) -> Exchange:
-    expression, result = _expression(rng)
-    question = casual(rng, phrase(rng, rng.choice(_TEMPLATES["calc ask"]), e=expression), safe=True)
-    reply = rng.choice((str(result), str(result), json.dumps({"result": result})))
-    return _answered(question, _call(tool, expression), reply, f"{expression} is {result}.")
-
-
-def _ask_time(rng: random.Random, tool: Json) -> Exchange:
-    city, time = _city(rng), f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
-    question = casual(rng, phrase(rng, rng.choice(_TEMPLATES["time ask"]), c=city), safe=True)
-    reply = rng.choice((time, json.dumps({"time": time})))
-    return _answered(question, _call(tool, city), reply, f"It is {time} in {city}.")
-
-
-def _ask_search(rng: random.Random, tool: Json) -> Exchange:
-    query = rng.choice(_TEMPLATES["subjects"]) if rng.random() < 0.6 else invented(rng).lower()
-    question = casual(rng, phrase(rng, rng.choice(_TEMPLATES["search ask"]), q=query), safe=True)
-    reply = f"Found {rng.randint(2, 99)} pages about {query}."
-    return _answered(question, _call(tool, query), reply, f"I found some pages about {query}.")
-
-
-_ASKERS = {
-    "weather": _ask_weather,
-    "calculator": _ask_calculator,
-    "time": _ask_time,
-    "search": _ask_search,
-}
-_PLAIN = (greetings.sample, identity.sample, sluice.sample, smalltalk.sample)
-
-
-def _offered(rng: random.Random) -> dict[str, Json]:
-    roll = rng.random()
-    if roll < 0.45:
-        kinds = ["weather", "calculator"]
-    elif roll < 0.75:
-        kinds = [rng.choice(("weather", "weather", "calculator"))]
+    if roll < 0.32:
+        makers: list[Callable[[random.Random], Offer]] = [weather_offer, calculator_offer]
+        rng.shuffle(makers)
     else:
-        kinds = rng.sample(list(_KINDS), rng.randint(1, 3))
-    rng.shuffle(kinds)
-    return {kind: _KINDS[kind].make(rng) for kind in kinds}
+        count = 1 if roll < 0.7 else rng.choice((2, 2, 3))
+        makers = rng.choices(tuple(_OFFERS), tuple(_OFFERS.values()), k=count)
+    offers: list[Offer] = []
+    for maker in makers:
+        offer = maker(rng)
+        if all(offer.name != other.name and offer.suits != other.suits for other in offers):
+            offers.append(offer)
+    return offers
+
+
+def _calls(rng: random.Random, question: str, planned: list[Planned]) -> Exchange:
+    """A question that takes these calls: at once, or now and then one after the other."""
+    calls = [ToolCall(offer.name, errand.arguments) for offer, errand in planned]
+    replies = [Message("tool", errand.reply) for _, errand in planned]
+    said = Message("assistant", " ".join(errand.said for _, errand in planned))
+    asked = Message("user", question)
+    if len(calls) > 1 and rng.random() < 0.2:
+        turns = [
+            message
+            for call, reply in zip(calls, replies, strict=True)
+            for message in (Message("assistant", "", (call,)), reply)
+        ]
+        return (asked, *turns, said)
+    return (asked, Message("assistant", "", tuple(calls)), *replies, said)
+
+
+def _errands(rng: random.Random, offers: list[Offer]) -> Exchange:
+    """One call mostly, or several: of one question, or of two questions in one message."""
+    offer = rng.choice(offers)
+    roll = rng.random()
+    if offer.many and roll < 0.2:
+        question, errands = offer.many(rng)
+        return _calls(rng, question, [(offer, errand) for errand in errands])
+    if roll < 0.3 and offer.suits != "record":
+        other = rng.choice([one for one in offers if one.suits != "record"])
+        planned = [(one, one.ask(rng)) for one in (offer, other)]
+        first, second = (_sentence(errand.question) for _, errand in planned)
+        if planned[0][1].arguments != planned[1][1].arguments:
+            joined = phrase(rng, rng.choice(_TEMPLATES["follow joins"]), a=first, b=second)
+            return _calls(rng, joined, planned)
+    if offer.follow and roll > 0.96:
+        return _asked_back(rng, offer, offer.follow(rng))
+    errand = offer.ask(rng)
+    turns = _calls(rng, errand.question, [(offer, errand)])
+    if offer.follow and rng.random() < 0.25:
+        following = offer.follow(rng)
+        turns += _calls(rng, following.question, [(offer, following)])
+    return turns
+
+
+def _asked_back(rng: random.Random, offer: Offer, errand: Errand) -> Exchange:
+    """A question that names no city, and the call once it is named."""
+    question = casual(rng, rng.choice(_TEMPLATES["weather bare"]))
+    return (
+        *exchange(question, "In which city?"),
+        *_calls(rng, errand.question, [(offer, errand)]),
+    )
+
+
+def _sentence(text: str) -> str:
+    return text if text[-1] in ".?!" else f"{text}."
+
+
+def _plain(rng: random.Random, offers: list[Offer]) -> Exchange:
+    """What needs none of the tools."""
+    if all(offer.suits != "weather" for offer in offers) and rng.random() < 0.12:
+        return unknown.needs_tool(rng)
+    counts = any(offer.suits in _COUNTING for offer in offers)
+    if not counts and rng.random() < 0.25:
+        return arithmetic.sample(rng)
+    return rng.choice(_PLAIN)(rng)
 
 
 def sample(rng: random.Random, system: Message | None) -> Conversation:
     """A conversation with tools; the turns that need none are answered in plain words."""
-    tools = _offered(rng)
+    offers = _offered(rng)
     messages: list[Message] = [system] if system else []
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        if rng.random() < 0.28:
-            messages.extend(rng.choice(_PLAIN)(rng))
+    for _ in range(rng.choice((1, 1, 2, 2, 3))):
+        if rng.random() < 0.25:
+            messages.extend(_plain(rng, offers))
         else:
-            kind = rng.choice(list(tools))
-            messages.extend(_ASKERS[kind](rng, tools[kind]))
-    return Conversation(tuple(messages), tuple(tools.values()))
+            messages.extend(_errands(rng, offers))
+    return Conversation(tuple(messages), tuple(offer.tool for offer in offers))
