@@ -230,6 +230,7 @@ class Welcome(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    HOST_NAME_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """The version that the worker speaks."""
     instance: _builtins.str
@@ -238,16 +239,21 @@ class Welcome(_message.Message):
     """
     software_version: _builtins.str
     """Version of the worker's software, for humans."""
+    host_name: _builtins.str
+    """The worker's host name (in a pod: the pod's), for logs, traces and timings.
+    Empty from a worker older than this field.
+    """
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
         instance: _builtins.str = ...,
         software_version: _builtins.str = ...,
+        host_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "protocol_version", b"protocol_version", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_name", b"host_name", "instance", b"instance", "protocol_version", b"protocol_version", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,8 +272,11 @@ class Submit(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    TRACESTATE_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
-    """W3C trace context of the request ("traceparent"), or empty."""
+    """W3C trace context of the request ("traceparent"), or empty. The worker's
+    spans are children of the span that it names.
+    """
     request_id: _builtins.str
     """The request's id, for the worker's log."""
     adapter: _builtins.str
@@ -277,6 +286,8 @@ class Submit(_message.Message):
     those that came first. When the KV cache is full, a running row with a
     higher value makes room before others. Needs request_fields, unless 0.
     """
+    tracestate: _builtins.str
+    """W3C "tracestate" beside traceparent, or empty."""
     @_builtins.property
     def prompt_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The prompt's token ids, at least one."""
@@ -297,10 +308,11 @@ class Submit(_message.Message):
         request_id: _builtins.str = ...,
         adapter: _builtins.str = ...,
         priority: _builtins.int = ...,
+        tracestate: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "priority", b"priority", "prompt_ids", b"prompt_ids", "request_id", b"request_id", "rows", b"rows", "sampling", b"sampling", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "priority", b"priority", "prompt_ids", b"prompt_ids", "request_id", b"request_id", "rows", b"rows", "sampling", b"sampling", "traceparent", b"traceparent", "tracestate", b"tracestate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
