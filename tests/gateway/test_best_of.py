@@ -10,6 +10,7 @@ from sluice_gateway.answer import CompletionAnswer
 from sluice_gateway.best_of import BestOf
 from sluice_gateway.choice import Choice
 from sluice_gateway.generation import Generation, Signal
+from sluice_gateway.inter_token import Intervals
 from sluice_gateway.model import GenerationDefaults
 from sluice_gateway.output.detokenizer import ByteDetokenizer
 from sluice_gateway.output.machine import OutputMachine
@@ -37,7 +38,8 @@ def candidates(*scores: list[float]) -> list[Choice]:
         row.logprobs = [(score, []) for score in found]
         row.finish = pb.RowFinish(reason=pb.FINISH_REASON_LENGTH)
         texts = ByteDetokenizer(LETTERS, [letter.encode() for letter in LETTERS])
-        made.append(Choice(index, row, OutputMachine(texts, Names()), wants_logprobs=False))
+        machine = OutputMachine(texts, Names())
+        made.append(Choice(index, row, machine, wants_logprobs=False, intervals=Intervals()))
     return made
 
 

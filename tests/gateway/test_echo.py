@@ -15,6 +15,7 @@ from sluice_gateway.choice import Choice, EchoingChoice
 from sluice_gateway.echo import ECHOED_TOKENS_MAX, Echo, id_offsets, text_offsets
 from sluice_gateway.errors import InvalidRequest
 from sluice_gateway.generation import Generation, Signal
+from sluice_gateway.inter_token import Intervals
 from sluice_gateway.output.machine import OutputMachine
 from sluice_gateway.prompt_scores import PromptScores
 
@@ -130,7 +131,7 @@ def choice_of(generation: Generation, number: int = 0) -> Choice:
     echo = Echo("ab", generation.prompt_ids, [0, 1], scores, served.tokenizer)
     machine = OutputMachine(served.tokenizer.detokenizer(), served.tokenizer)
     row = generation.rows[number]
-    return EchoingChoice(number, row, machine, echo, wants_logprobs=True)
+    return EchoingChoice(number, row, machine, echo, wants_logprobs=True, intervals=Intervals())
 
 
 def test_a_row_that_is_ahead_of_its_prompt_waits_for_it() -> None:

@@ -43,7 +43,7 @@ def fake_worker(fake_model_dir: Path) -> Iterator[Worker]:
 
 
 def test_a_killed_worker_ends_its_streams_with_an_error_and_done(fake_worker: Worker) -> None:
-    with gateway(fake_worker.address) as front:
+    with gateway(fake_worker.address, FAILOVER_SECONDS="0.5") as front:
         chunks = stream(front.url + CHAT, chat(max_tokens=2000))
         got = [next(chunks) for _ in range(5)]
         fake_worker.process.signal(signal.SIGKILL)
@@ -73,7 +73,7 @@ def test_the_gateway_connects_again_by_itself(fake_model_dir: Path) -> None:
 
 
 def test_a_stopped_worker_is_noticed_and_comes_back(fake_worker: Worker) -> None:
-    with gateway(fake_worker.address, WORKER_SILENCE_SECONDS="3.5") as front:
+    with gateway(fake_worker.address, WORKER_SILENCE_SECONDS="3.5", FAILOVER_SECONDS="0") as front:
         chunks = stream(front.url + CHAT, chat(max_tokens=3000))
         got = [next(chunks) for _ in range(3)]
         fake_worker.process.signal(signal.SIGSTOP)

@@ -12,6 +12,7 @@ from sluice_gateway.gateway import Gateway
 from sluice_gateway.http_protocol import ABORT_CONNECTION
 from sluice_gateway.loading import Loading
 from sluice_gateway.model import ServedModel
+from sluice_gateway.record import RequestRecord
 from sluice_gateway.settings import Settings
 from sluice_gateway.waiting import Tell
 from sluice_gateway.waiting_response import WaitingResponse, WaitingStream
@@ -31,6 +32,7 @@ class Client:
         self.reads = asyncio.Event()
         self.reads.set()
         self.aborted = False
+        self.record = RequestRecord("req-1")
 
     async def receive(self) -> Message:
         await self.left.wait()
@@ -45,7 +47,11 @@ class Client:
 
     @property
     def scope(self) -> Scope:
-        return {"type": "http", "state": {}, "extensions": {ABORT_CONNECTION: self.abort}}
+        return {
+            "type": "http",
+            "state": {"record": self.record},
+            "extensions": {ABORT_CONNECTION: self.abort},
+        }
 
     @property
     def heads(self) -> list[int]:
@@ -180,6 +186,7 @@ async def test_a_client_that_leaves_is_waited_for_no_longer(kind: type[WaitingRe
     async with asyncio.timeout(5):
         await serving
     assert b"answer" not in client.body
+    assert client.record.disconnected
 
 
 async def test_a_client_that_takes_nothing_is_left() -> None:

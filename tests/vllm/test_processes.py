@@ -135,7 +135,7 @@ def wait_gone(pids: list[int], seconds: float) -> None:
 def test_a_killed_core_ends_streams_within_two_seconds_and_the_worker_fails() -> None:
     with (
         worker("demo", **vllm_environment()) as vllm,
-        gateway(vllm.address, wait=False) as front,
+        gateway(vllm.address, wait=False, FAILOVER_SECONDS="0") as front,
     ):
         front.wait_ready(seconds=READY_SECONDS)
         started = children(vllm.process.pid)
@@ -182,7 +182,7 @@ def test_sigterm_ends_it_cleanly_and_leaves_no_process(moment: str) -> None:
 def test_ctrl_c_on_a_terminal_lets_running_streams_end() -> None:
     with (
         worker("demo", **vllm_environment()) as vllm,
-        gateway(vllm.address, wait=False) as front,
+        gateway(vllm.address, wait=False, FAILOVER_SECONDS="0") as front,
     ):
         front.wait_ready(seconds=READY_SECONDS)
         started = children(vllm.process.pid)

@@ -88,6 +88,7 @@ def error_response(error: ApiError) -> Response:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
+    request.scope["state"]["record"].error = error
     reason = error.code or error.type
     gateway_of(request).metrics.rejected.labels(reason).inc()
     return error_response(error)

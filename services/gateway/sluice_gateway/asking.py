@@ -22,6 +22,7 @@ from sluice_gateway.exchange import Exchange
 from sluice_gateway.gateway import Gateway, gateway_of
 from sluice_gateway.model import ServedModel
 from sluice_gateway.prompt import Prompt, PromptBuilder
+from sluice_gateway.record import RequestRecord
 from sluice_gateway.schema.parsing import parse
 from sluice_gateway.schema.sampling import SamplingRequest
 from sluice_gateway.schema.strict import Strict
@@ -37,17 +38,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The gateway that was asked, and the request's id and time of arrival."""
+    """The gateway that was asked, and what is noted of the request."""
 
     gateway: Gateway
-    request_id: str
-    arrived: float
+    record: RequestRecord
 
     @classmethod
     def of(cls, request: Request) -> Asked:
         """From the HTTP request."""
-        state = request.scope["state"]
-        return cls(gateway_of(request), state["request_id"], state["arrived"])
+        return cls(gateway_of(request), request.scope["state"]["record"])
 
     def check_admission(self, model: ServedModel, choices: int) -> None:
         """Refuse early, before a prompt is built, what would be refused anyway."""
@@ -58,14 +57,7 @@ class Asked:
         self, model: ServedModel, request: SamplingRequest, prompts: list[Prompt]
     ) -> Exchange:
         """The exchange that will answer ``request``."""
-        return Exchange(
-            self.gateway,
-            model,
-            request,
-            prompts,
-            request_id=self.request_id,
-            arrived=self.arrived,
-        )
+        return Exchange(self.gateway, model, request, prompts, self.record)
 
 
 async def parse_body(request: Request, model_class: type[R]) -> R:

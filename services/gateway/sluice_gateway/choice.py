@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_gateway.echo import Echo
 from sluice_gateway.errors import ApiError, InternalError
 from sluice_gateway.failures import failure_of
 from sluice_gateway.generation import Row
+from sluice_gateway.inter_token import Intervals
 from sluice_gateway.output import Event, Finished, FinishReason, OutputMachine, TextDelta
 from sluice_gateway.output.logprobs import floored
 
@@ -24,6 +27,8 @@ class Choice:
     """
 
     __slots__ = (
+        "_intervals",
+        "_last_token",
         "_machine",
         "_taken",
         "_wants_logprobs",
@@ -35,8 +40,15 @@ class Choice:
     )
 
     def __init__(
-        self, index: int, row: Row, machine: OutputMachine, *, wants_logprobs: bool
+        self,
+        index: int,
+        row: Row,
+        machine: OutputMachine,
+        *,
+        wants_logprobs: bool,
+        intervals: Intervals,
     ) -> None:
+        """``intervals``: where the time between its tokens is counted."""
         self.index = index
         self.row = row
         self.done = False
@@ -44,7 +56,9 @@ class Choice:
         self.failure: ApiError | None = None
         self._machine = machine
         self._wants_logprobs = wants_logprobs
+        self._intervals = intervals
         self._taken = 0
+        self._last_token = 0.0
 
     def advance(self) -> list[Event]:
         """What is new since the last call."""
@@ -54,6 +68,10 @@ class Choice:
         if count > self._taken:
             fresh = row.ids[self._taken :]
             logprobs = row.logprobs[self._taken :] if self._wants_logprobs else None
+            now = time.perf_counter()
+            if self._taken:
+                self._intervals.add(now - self._last_token, len(fresh))
+            self._last_token = now
             self._taken = count
             events = self._machine.feed(fresh, logprobs)
         if self._machine.finished:  # a stop string: the worker does not know of it
@@ -101,9 +119,16 @@ class EchoingChoice(Choice):
     __slots__ = ("_echo", "_shift")
 
     def __init__(
-        self, index: int, row: Row, machine: OutputMachine, echo: Echo, *, wants_logprobs: bool
+        self,
+        index: int,
+        row: Row,
+        machine: OutputMachine,
+        echo: Echo,
+        *,
+        wants_logprobs: bool,
+        intervals: Intervals,
     ) -> None:
-        super().__init__(index, row, machine, wants_logprobs=wants_logprobs)
+        super().__init__(index, row, machine, wants_logprobs=wants_logprobs, intervals=intervals)
         self._echo: Echo | None = echo
         self._shift = len(echo.text)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -123,9 +123,10 @@ class _Chunks(ABC):
             f"{self._usage(usage)}{_END}"
         ).encode()
 
-    def usage(self, usage: Usage) -> bytes:
+    def usage(self, usage: Usage, timings: Mapping[str, Any] | None = None) -> bytes:
         """The last chunk of the stream, which has no choices."""
-        return f"{self._head}]{self._usage(usage)}{_END}".encode()
+        told = "" if timings is None else f',"timings":{_json(timings)}'
+        return f"{self._head}]{self._usage(usage)}{told}{_END}".encode()
 
     def _usage(self, usage: Usage | None) -> str:
         return self._no_usage if usage is None else f',"usage":{_json(usage.to_json())}'

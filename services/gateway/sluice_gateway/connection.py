@@ -84,6 +84,11 @@ class WorkerConnection:
         return f"<WorkerConnection {self.address}: {self.state}>"
 
     @property
+    def name(self) -> str:
+        """How logs, traces and timings call it: its host's name, or its address."""
+        return (self.session.host_name if self.session else "") or self.address
+
+    @property
     def state(self) -> str:
         """As the worker tells it, or what the gateway knows better.
 
@@ -92,7 +97,8 @@ class WorkerConnection:
         """
         if self.status is None:
             return "connecting"
-        if self.session is None:  # a worker that failed goes down; why it did is what matters
+        if self.session is None or not self.session.is_open:
+            # A worker that failed goes down; why it did is what matters.
             return "failed" if self.status.state == pb.WORKER_STATE_FAILED else "lost"
         if self.status.state != pb.WORKER_STATE_READY:
             return state_name(self.status.state)

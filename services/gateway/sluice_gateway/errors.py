@@ -130,6 +130,16 @@ class Unavailable(ApiError):
     code = "unavailable"
 
 
+class WorkerLost(Unavailable):
+    """The worker of a request went away, and no other could go on with it."""
+
+    code = "worker_lost"
+
+    def __init__(self, message: str = "") -> None:
+        message = message or "The worker of this request was lost. Please send the request again."
+        super().__init__(message, headers={"Retry-After": "1"})
+
+
 class ModelLoading(Unavailable):
     """The model is on its way. Its error object has a key more: ``loading``, with the numbers."""
 

@@ -6,26 +6,24 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from sluice_gateway.abilities import for_request
 from sluice_gateway.choice import Choice, EchoingChoice
-from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.echo import Echo
-from sluice_gateway.errors import ApiError, InvalidRequest, Overloaded, Unavailable
+from sluice_gateway.errors import ApiError, InvalidRequest
 from sluice_gateway.failures import without_place
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.generation import Generation, Signal
 from sluice_gateway.model import STRUCTURED_OUTPUT, ServedModel
 from sluice_gateway.output import Event
 from sluice_gateway.output.spec import OutputSpec
+from sluice_gateway.placement import Placement
 from sluice_gateway.prompt import Prompt
+from sluice_gateway.record import RequestRecord
 from sluice_gateway.sampling import row_seeds, sampling_params
 from sluice_gateway.schema.sampling import SamplingRequest
-from sluice_gateway.session import rows_on
 from sluice_gateway.usage import Usage
-
-#: How many workers are asked before a refusal is passed on to the client.
-ATTEMPTS = 3
 
 #: The events of one or more choices, with the choices' indices.
 Batch = list[tuple[int, list[Event]]]
@@ -40,15 +38,12 @@ class Exchange:
         model: ServedModel,
         request: SamplingRequest,
         prompts: list[Prompt],
-        *,
-        request_id: str,
-        arrived: float,
+        record: RequestRecord,
     ) -> None:
-        self.request_id = request_id
+        self.record = record
         self._gateway = gateway
         self._metrics = gateway.metrics.of_model(model.name)
         self._prompts = prompts
-        self._arrived = arrived
         self._signal = Signal()
         self._generations = [
             Generation(
@@ -63,7 +58,7 @@ class Exchange:
                 ),
                 row_seeds(request.seed, request.candidates),
                 self._signal,
-                request_id,
+                record.request_id,
                 model.info.adapter,
                 request.priority or 0,
             )
@@ -72,24 +67,33 @@ class Exchange:
         sampling, priority = self._generations[0].sampling, request.priority or 0
         self.model = for_request(model, sampling, priority=priority)
         self._form = prompts[0].form
+        record.prepared = time.perf_counter()
+        record.model, record.stream = model.name, request.stream
+        record.choices = len(prompts) * request.candidates
+        record.max_tokens = max(prompt.max_tokens for prompt in prompts)
+        self._placements = [
+            Placement(gateway, self.model, generation, record) for generation in self._generations
+        ]
         self.choices = self._made_choices(request, OutputSpec(request, model, self._form))
         self._live = self.choices
         self._failure: Exception | None = None
-        self._first_token_seen = False
         self._counted = 0
 
     def _made_choices(self, request: SamplingRequest, spec: OutputSpec) -> list[Choice]:
         choices: list[Choice] = []
-        wants = request.top_count is not None
+        options: dict[str, Any] = {
+            "wants_logprobs": request.top_count is not None,
+            "intervals": self._metrics.intervals,
+        }
         for prompt, generation in zip(self._prompts, self._generations, strict=True):
             scores, names = generation.prompt_scores, self.model.tokenizer
             echo = Echo(prompt.text, prompt.ids, prompt.offsets, scores, names) if scores else None
             for row in generation.rows:
                 index, machine = len(choices), spec.machine()
                 choices.append(
-                    EchoingChoice(index, row, machine, echo, wants_logprobs=wants)
+                    EchoingChoice(index, row, machine, echo, **options)
                     if echo
-                    else Choice(index, row, machine, wants_logprobs=wants)
+                    else Choice(index, row, machine, **options)
                 )
         return choices
 
@@ -116,7 +120,7 @@ class Exchange:
             gateway.admission.admit(name, len(self.choices), capacity),
             contextlib.ExitStack() as places,
         ):
-            await self._place_all(places)
+            await self._place_all([places.enter_context(each.held()) for each in self._placements])
             gateway.metrics.before_exposition.add(self._count_generated)
             try:
                 with gateway.metrics.streams_active.track_inprogress():
@@ -125,41 +129,22 @@ class Exchange:
                 gateway.metrics.before_exposition.discard(self._count_generated)
                 self._metrics.prompt_tokens.inc(self.usage.prompt_tokens)
                 self._count_generated()
+                self._fill_record()
         self._count_success()
 
-    async def _place_all(self, places: contextlib.ExitStack) -> None:
-        if len(self._generations) == 1:
-            await self._place(self._generations[0], places)
-            return
+    async def _place_all(self, placements: list[Placement]) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                for generation in self._generations:
-                    group.create_task(self._place(generation, places))
-        except ExceptionGroup as failed:  # the others have been cancelled
-            raise failed.exceptions[0] from None
-
-    async def _place(self, generation: Generation, places: contextlib.ExitStack) -> None:
-        """Find a worker that takes the generation; one that refuses is not the last word."""
-        refused: list[WorkerConnection] = []
-        refusal: ApiError | None = None
-        while len(refused) < ATTEMPTS and not self._gateway.admission.expired:
-            worker = self._gateway.router.pick(self.model, but_not=refused)
-            if worker is None:
-                break
-            try:
-                places.enter_context(rows_on(worker.session, generation))
-                await generation.admission()
-            except (Overloaded, Unavailable) as error:
-                if refusal is not None and error.code == refusal.code == "worker_lost":
-                    raise  # this request may be what breaks them: not a third one
-                generation.forget_refusal()
-                refused.append(worker)
-                refusal = error
-            except InvalidRequest as error:
-                raise self._as_asked(error) from None
-            else:
+            if len(placements) == 1:
+                await placements[0].find()
                 return
-        raise refusal or self._gateway.router.why_not(self.model.name)
+            async with asyncio.TaskGroup() as group:
+                for placement in placements:
+                    group.create_task(placement.find())
+        except ExceptionGroup as failed:  # the others have been cancelled
+            first = failed.exceptions[0]
+            raise self._as_asked(first) if isinstance(first, ApiError) else first from None
+        except InvalidRequest as error:
+            raise self._as_asked(error) from None
 
     def _as_asked(self, failure: ApiError) -> ApiError:
         """The failure with the client's name of the field, where several mean the same."""
@@ -216,13 +201,29 @@ class Exchange:
             failures = (self._as_asked(each.failure) for each in self._live if each.failure)
             self._failure = next(failures, None)
             self._live = [choice for choice in self._live if not choice.done]
-        if not self._first_token_seen and any(choice.row.ids for choice in self.choices):
-            self._first_token_seen = True
-            self._note_first_token()
+        if self.record.first_token is None:
+            self._look_for_first_token()
         return batch
 
-    def _note_first_token(self) -> None:
-        self._metrics.time_to_first_token.observe(time.perf_counter() - self._arrived)
+    def _look_for_first_token(self) -> None:
+        """Note it once it is there."""
+        begun = next((choice.row for choice in self.choices if choice.row.ids), None)
+        if begun is not None:
+            self.record.note_first_token(begun.start)
+            self._metrics.observe_first_token(self.record)
+
+    def _fill_record(self) -> None:
+        """What is known of the request when it is over, however it ended."""
+        record, rows = self.record, [choice.row for choice in self.choices]
+        record.usage = self.usage
+        record.finish_reasons = tuple(each.finish_reason or "" for each in self.choices)
+        if self._gateway.settings.log_prompts:
+            decode = self.model.tokenizer.decode
+            record.prompts = [
+                decode(prompt.ids, skip_special_tokens=False) for prompt in self._prompts
+            ]
+            record.answers = [decode(row.ids, skip_special_tokens=False) for row in rows]
+        record.batch_size = next((row.batch_size for row in rows if row.batch_size), None)
 
     def _count_generated(self) -> None:
         generated = sum(choice.completion_tokens for choice in self.choices)
@@ -231,7 +232,7 @@ class Exchange:
 
     def _count_success(self) -> None:
         metrics = self._metrics
-        metrics.e2e_latency.observe(time.perf_counter() - self._arrived)
+        metrics.observe_end(self.record)
         for choice in self.choices:
             if choice.finish_reason:
                 metrics.success[choice.finish_reason].inc()

@@ -13,6 +13,7 @@ from sluice_gateway.errors import (
     InvalidRequest,
     Overloaded,
     Unavailable,
+    WorkerLost,
 )
 
 #: Where in a grammar something is wrong, as workers say it.
@@ -55,5 +56,5 @@ def failure_of(finish: pb.RowFinish) -> ApiError | None:
         return None
     if finish.error.code == pb.ERROR_CODE_UNAVAILABLE:
         # It was taken, so it is not that the worker was not ready: its engine died under the row.
-        return Unavailable(finish.error.message, code="worker_lost", headers={"Retry-After": "1"})
+        return WorkerLost(finish.error.message)
     return error_for_client(finish.error)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from sluice.worker.v1 import worker_pb2 as pb
 
-from sluice_gateway.errors import ApiError
+from sluice_gateway.errors import ApiError, WorkerLost
 from sluice_gateway.output import TokenScore
 from sluice_gateway.prompt_scores import PromptScores
+from sluice_gateway.step_count import MeanBatch
 
 
 class Signal:
@@ -37,7 +38,19 @@ class Row:
     parallel to ``ids`` when they were asked for, else empty.
     """
 
-    __slots__ = ("abort", "finish", "generation", "ids", "logprobs", "seed", "signal", "start")
+    __slots__ = (
+        "_batch",
+        "batch_size",
+        "finish",
+        "generation",
+        "ids",
+        "logprobs",
+        "on_abort",
+        "seed",
+        "signal",
+        "start",
+        "unwanted",
+    )
 
     def __init__(self, generation: Generation, seed: int, signal: Signal) -> None:
         self.generation = generation
@@ -47,24 +60,58 @@ class Row:
         self.logprobs: list[TokenScore] = []
         self.start: pb.RowStart | None = None
         self.finish: pb.RowFinish | None = None
+        #: Whether it has been aborted: it is not to go on anywhere.
+        self.unwanted = False
         #: Ends the row on the worker that it was submitted to; does nothing once it has ended.
-        self.abort: Callable[[], None] = _not_submitted
+        self.on_abort: Callable[[], None] = _not_submitted
+        #: The mean rows of the engine's steps that it took part in; None before its end.
+        self.batch_size: float | None = None
+        self._batch: MeanBatch | None = None
+
+    def begin(self, start: pb.RowStart, batch: MeanBatch) -> None:
+        """Its first token is there; one that goes on elsewhere has begun already."""
+        if self.start is None:
+            self.start = start
+        self._batch = batch
+
+    def end(self, finish: pb.RowFinish) -> None:
+        """The worker has ended it."""
+        self.finish = finish
+        self._note_batch_size()
+
+    def abort(self) -> None:
+        """Nobody wants more of it."""
+        self.unwanted = True
+        self._note_batch_size()
+        self.on_abort()
+
+    def _note_batch_size(self) -> None:
+        if self._batch is not None:
+            self.batch_size = self._batch.value
+            self._batch = None
 
 
 def _not_submitted() -> None:
     """Do nothing: no worker has the row."""
 
 
-class Generation:
-    """One prompt and its rows, on one worker. The consumer sees new tokens in ``Row.ids``.
+def _goes_nowhere(_failure: WorkerLost) -> bool:
+    return False
 
-    ``prompt_scores`` are the log-probabilities of the prompt's tokens, where they were asked for.
+
+class Generation:
+    """One prompt and its rows, on one worker at a time.
+
+    The consumer sees new tokens in ``Row.ids``. ``prompt_scores`` are the
+    log-probabilities of the prompt's tokens, where they were asked for.
     """
 
     __slots__ = (
         "_answered",
+        "_refusal",
         "adapter",
         "failure",
+        "on_lost",
         "priority",
         "prompt_ids",
         "prompt_scores",
@@ -72,6 +119,8 @@ class Generation:
         "rows",
         "sampling",
         "signal",
+        "traceparent",
+        "tracestate",
     )
 
     def __init__(
@@ -95,7 +144,17 @@ class Generation:
         if sampling.HasField("prompt_logprobs"):
             self.prompt_scores = PromptScores(len(prompt_ids))
         self.failure: ApiError | None = None
+        #: Asked when its worker is lost: whether it goes on elsewhere, rather than to fail.
+        self.on_lost: Callable[[WorkerLost], bool] = _goes_nowhere
+        #: The W3C trace context of its present attempt.
+        self.traceparent = self.tracestate = ""
+        self._refusal: ApiError | None = None
         self._answered = asyncio.Event()
+
+    @property
+    def rows_left(self) -> list[Row]:
+        """The rows that have not ended and that somebody wants."""
+        return [row for row in self.rows if row.finish is None and not row.unwanted]
 
     @property
     def sampling_left(self) -> pb.SamplingParams:
@@ -110,12 +169,12 @@ class Generation:
     async def admission(self) -> None:
         """Return when the worker has taken the request. Raises the ApiError if it did not."""
         await self._answered.wait()
-        if self.failure is not None:
-            raise self.failure
+        if self._refusal is not None:
+            raise self._refusal
 
-    def forget_refusal(self) -> None:
-        """Make ready for another worker, after one that refused."""
-        self.failure = None
+    def submitted(self) -> None:
+        """A worker is being asked, this one or another."""
+        self._refusal = None
         self._answered.clear()
 
     def admit(self) -> None:
@@ -123,7 +182,15 @@ class Generation:
         self._answered.set()
 
     def fail(self, failure: ApiError) -> None:
-        """End all rows that have not ended."""
+        """End all rows that have not ended, unless they go on elsewhere.
+
+        Before the worker has taken them it is its refusal, and no end.
+        """
+        if not self._answered.is_set():
+            self._refusal = failure
+            self._answered.set()
+            return
+        if isinstance(failure, WorkerLost) and self.on_lost(failure):
+            return
         self.failure = failure
-        self._answered.set()
         self.signal.wake()

@@ -18,12 +18,19 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from sluice_gateway.inter_token import InterTokenLatency, Intervals
+from sluice_gateway.record import RequestRecord
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
     *(20, 40, 80, 160, 640, 2560),
 )
+#: What the time to first token is made of: the gateway's own work with its queue and the way to
+#: the worker and back, the worker's queue, the worker's work on the prompt.
+FIRST_TOKEN_PARTS = ("gateway", "queue", "prefill")
+
 #: As OpenAI has them.
 FINISH_REASONS = ("stop", "length", "tool_calls", "content_filter")
 
@@ -54,10 +61,27 @@ class ModelMetrics:
     """What is counted of one model. Finding a metric by its labels costs more than counting."""
 
     time_to_first_token: Histogram
+    first_token_parts: dict[str, Histogram]
     e2e_latency: Histogram
+    intervals: Intervals
+    failovers: Counter
     prompt_tokens: Counter
     generation_tokens: Counter
     success: dict[str, Counter]
+
+    def observe_first_token(self, record: RequestRecord) -> None:
+        """The first token of a request is there."""
+        seconds = record.time_to_first_token
+        assert seconds is not None
+        self.time_to_first_token.observe(seconds)
+        parts = record.gateway_seconds, record.queue_seconds, record.prefill_seconds
+        for name, part in zip(FIRST_TOKEN_PARTS, parts, strict=True):
+            if part is not None:
+                self.first_token_parts[name].observe(part)
+
+    def observe_end(self, record: RequestRecord) -> None:
+        """A request has ended well."""
+        self.e2e_latency.observe(time.perf_counter() - record.served_from)
 
 
 class GatewayMetrics:
@@ -78,6 +102,15 @@ class GatewayMetrics:
             buckets=FIRST_TOKEN_BUCKETS,
             registry=self.registry,
         )
+        self._first_token_parts = Histogram(
+            "sluice_time_to_first_token_part_seconds",
+            "What the time to first token is made of.",
+            (*model, "part"),
+            buckets=FIRST_TOKEN_BUCKETS,
+            registry=self.registry,
+        )
+        self._intervals = InterTokenLatency()
+        self.registry.register(self._intervals)
         self._e2e_latency = Histogram(
             "sluice_e2e_request_latency_seconds",
             "From the request's arrival to its last byte.",
@@ -87,6 +120,9 @@ class GatewayMetrics:
         )
         self._success = self._counter(
             "sluice_request_success", "Choices that ended well.", (*model, "finished_reason")
+        )
+        self._failovers = self._counter(
+            "sluice_failovers", "Prompts that another worker took over from a lost one.", model
         )
         self.http_requests = self._counter(
             "sluice_http_requests", "HTTP requests answered.", ("route", "status")
@@ -118,7 +154,10 @@ class GatewayMetrics:
         if found is None:
             found = self._models[name] = ModelMetrics(
                 self._time_to_first_token.labels(name),
+                {part: self._first_token_parts.labels(name, part) for part in FIRST_TOKEN_PARTS},
                 self._e2e_latency.labels(name),
+                self._intervals.of_model(name),
+                self._failovers.labels(name),
                 self._prompt_tokens.labels(name),
                 self._generation_tokens.labels(name),
                 {reason: self._success.labels(name, reason) for reason in FINISH_REASONS},

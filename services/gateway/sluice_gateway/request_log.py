@@ -10,7 +10,10 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sluice_gateway.logs import DETAILS
 from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.record import RequestRecord
+from sluice_gateway.request_line import fields, message
 
 log = logging.getLogger("sluice_gateway.requests")
 
@@ -21,7 +24,7 @@ _QUIET = ("/health", "/health/live", "/health/ready", "/metrics")
 
 
 class RequestLog:
-    """ASGI middleware. Puts ``request_id`` and ``arrived`` into the scope's state.
+    """ASGI middleware. Puts the request's ``record`` into the scope's state.
 
     Also ``send_body``: the server's own ``send``. Each middleware above a route wraps ``send`` in
     a coroutine of its own, which costs a stream more per chunk than making the chunk does; what
@@ -37,40 +40,30 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        arrived = time.perf_counter()
-        scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived, send_body=send)
-        status = 0
+        record = RequestRecord(_request_id(scope), method=scope["method"])
+        scope.setdefault("state", {}).update(record=record, send_body=send)
 
-        def send_with_id(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode()),
+        def send_with_id(event: Message) -> Awaitable[None]:
+            if event["type"] == "http.response.start":
+                record.status = event["status"]
+                event["headers"] = [
+                    *event.get("headers", ()),
+                    (b"x-request-id", record.request_id.encode()),
                 ]
-            return send(message)
+            return send(event)
 
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._note(scope, status, time.perf_counter() - arrived)
+            record.ended = time.perf_counter()
+            record.route = getattr(scope.get("route"), "path", "_unknown")
+            self._note(record)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        path = getattr(route, "path", "_unknown")
-        self._metrics.http_requests.labels(path, str(status or "none")).inc()
-        level = logging.DEBUG if path in _QUIET else logging.INFO
-        log.log(
-            level,
-            "%s %s %s %.3fs id=%s",
-            scope["method"],
-            path,
-            status or "no answer",
-            seconds,
-            scope["state"]["request_id"],
-        )
+    def _note(self, record: RequestRecord) -> None:
+        self._metrics.http_requests.labels(record.route, str(record.status or "none")).inc()
+        level = logging.DEBUG if record.route in _QUIET else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "%s", message(record), extra={DETAILS: fields(record)})
 
 
 def _request_id(scope: Scope) -> str:

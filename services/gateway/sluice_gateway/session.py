@@ -15,18 +15,13 @@ from sluice.worker.v1 import worker_pb2 as pb
 from sluice.worker.v1 import worker_pb2_grpc
 
 from sluice_gateway import PROTOCOL_VERSION
-from sluice_gateway.errors import ApiError, Unavailable
+from sluice_gateway.errors import ApiError, WorkerLost
 from sluice_gateway.failures import error_for_client
 from sluice_gateway.generation import Generation, Row, Signal
 from sluice_gateway.prompt_scores import unpacked
+from sluice_gateway.step_count import MeanBatch, StepCount
 
 log = logging.getLogger(__name__)
-
-
-def worker_lost() -> Unavailable:
-    """The error of a request whose worker went away."""
-    message = "The worker of this request was lost. Please send the request again."
-    return Unavailable(message, code="worker_lost", headers={"Retry-After": "1"})
 
 
 _Call = grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]
@@ -46,10 +41,14 @@ class WorkerSession:
         self._row_ids = itertools.count(1)
         self._rows: dict[int, Row] = {}
         self._last_heard = time.monotonic()
-        self._open = True
+        #: False from the moment that it broke: its rows are told then, and look for another.
+        self.is_open = True
         self._call: _Call | None = None
         self._end_reason = ""
+        self._steps = StepCount()
         self.software_version = ""
+        #: How logs, traces and timings call the worker; empty before its Welcome.
+        self.host_name = ""
 
     @property
     def row_count(self) -> int:
@@ -115,44 +114,50 @@ class WorkerSession:
             self._call.cancel()
 
     def _close(self) -> None:
-        self._open = False
-        self.fail_rows(worker_lost())
+        self.is_open = False
+        self.fail_rows(WorkerLost())
 
     def fail_rows(self, failure: ApiError) -> None:
         """End all rows with ``failure``, and abort them on the worker if it is still there."""
         generations = dict.fromkeys(row.generation for row in self._rows.values())
-        self.abort(list(self._rows))
         for generation in generations:
-            generation.fail(failure)
+            self._lose(generation, failure)
+
+    def _lose(self, generation: Generation, failure: ApiError) -> None:
+        """End a generation here. Its late tokens are dropped: no row has their ids any more."""
+        self.abort([key for key, row in self._rows.items() if row.generation is generation])
+        generation.fail(failure)
 
     # What goes out
 
     def submit(self, generation: Generation) -> list[int]:
-        """Ask the worker for the generation's rows. Returns their ids on this session."""
-        if not self._open:
-            raise worker_lost()
+        """Ask the worker for the generation's rows that are left; their ids on this session."""
+        if not self.is_open:
+            raise WorkerLost
         submit = pb.Submit(
             prompt_ids=generation.prompt_ids,
             sampling=generation.sampling_left,
             request_id=generation.request_id,
             adapter=generation.adapter,
             priority=generation.priority,
+            traceparent=generation.traceparent,
+            tracestate=generation.tracestate,
         )
         row_ids = []
-        for row in generation.rows:
-            if row.finish is None:
-                row_id = next(self._row_ids)
-                submit.rows.add(row_id=row_id, seed=row.seed, generated_ids=row.ids)
-                self._rows[row_id] = row
-                row.abort = partial(self.abort, (row_id,))
-                row_ids.append(row_id)
+        for row in generation.rows_left:
+            row_id = next(self._row_ids)
+            submit.rows.add(row_id=row_id, seed=row.seed, generated_ids=row.ids)
+            self._rows[row_id] = row
+            row.on_abort = partial(self.abort, (row_id,))
+            row_ids.append(row_id)
+        generation.submitted()
         self._outgoing.put_nowait(pb.SessionRequest(submit=submit))
         return row_ids
 
     def abort(self, row_ids: Iterable[int]) -> None:
         """End rows that nobody wants any more; those that have ended are passed over."""
         live = [row_id for row_id in row_ids if self._rows.pop(row_id, None) is not None]
-        if live and self._open:
+        if live and self.is_open:
             self._outgoing.put_nowait(pb.SessionRequest(abort=pb.Abort(row_ids=live)))
 
     # What comes in
@@ -167,6 +172,7 @@ class WorkerSession:
             on_status(frame.status)
         elif kind == "welcome":
             self.software_version = frame.welcome.software_version
+            self.host_name = frame.welcome.host_name
 
     def _on_admission(self, admission: pb.Admission) -> None:
         row = self._rows.get(admission.row_id)
@@ -189,6 +195,7 @@ class WorkerSession:
         """
         rows = self._rows
         news: dict[Signal, None] = {}
+        self._steps.add(step.batch_size)
         if step.starts or step.logprobs or step.finishes:
             self._take_details(step, news)
         for piece in step.prompt_logprobs:
@@ -201,21 +208,29 @@ class WorkerSession:
                 if row is not None:
                     row.ids.append(token_id)
                     news[row.signal] = None
+        lost: dict[Generation, str] = {}
         for finish in step.finishes:
-            rows.pop(finish.row_id, None)
+            row = rows.pop(finish.row_id, None)
+            if row is not None and row.finish is None:
+                lost[row.generation] = finish.error.message
         for signal in news:
             signal.wake()
+        for generation, message in lost.items():
+            self._lose(generation, WorkerLost(message))
 
     def _take_details(self, step: pb.Step, news: dict[Signal, None]) -> None:
         for start in step.starts:
             if row := self._rows.get(start.row_id):
-                row.start = start
+                row.begin(start, MeanBatch(self._steps, step.batch_size))
         for positions in step.logprobs:
             if row := self._rows.get(positions.row_id):
                 row.logprobs += unpacked(positions)
         for finish in step.finishes:
+            # An engine that died under a row ends it so. It may go on elsewhere.
+            if finish.error.code == pb.ERROR_CODE_UNAVAILABLE:
+                continue
             if row := self._rows.get(finish.row_id):
-                row.finish = finish
+                row.end(finish)
                 news[row.signal] = None
 
     def _take_of_prompt(self, piece: pb.PromptLogprobs, news: dict[Signal, None]) -> None:
@@ -240,7 +255,7 @@ class WorkerSession:
 def rows_on(session: WorkerSession | None, generation: Generation) -> Iterator[None]:
     """Submit ``generation``; on leaving, abort what is left of it. Raises Unavailable."""
     if session is None:
-        raise worker_lost()
+        raise WorkerLost
     row_ids = session.submit(generation)
     try:
         yield

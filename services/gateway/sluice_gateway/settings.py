@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sluice_gateway.logs import LogFormat
 from sluice_gateway.output.formats import detect
 
 DNS_SCHEME = "dns:///"
@@ -70,7 +71,12 @@ class Settings(BaseSettings):
         600.0, gt=0, description="The longest that `x-sluice-wait` may wait for a model."
     )
     worker_silence_seconds: float = Field(
-        5.0, gt=0, description="A worker that says nothing for so long is lost."
+        3.0, gt=0, description="A worker that says nothing for so long is lost."
+    )
+    failover_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="How long a request whose worker was lost may look for another to go on with.",
     )
     keepalive_seconds: float = Field(
         15.0, gt=0, description="A stream with no token for so long gets a comment."
@@ -108,6 +114,12 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(
         30.0, ge=0, description="How long running streams may go on after SIGTERM."
+    )
+    log_format: LogFormat = Field(
+        "console", description="How it is logged: `console` for people, `json` for machines."
+    )
+    log_prompts: bool = Field(
+        False, description="Log what was asked and answered with each request."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged."

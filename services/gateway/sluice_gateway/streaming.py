@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -17,6 +17,7 @@ from sluice_gateway.gateway import Gateway
 from sluice_gateway.http_protocol import ABORT_CONNECTION, ON_DISCONNECT, WRITE_BODY, WriteBody
 from sluice_gateway.output import Delta, Event, Finished, FinishReason, TextDelta
 from sluice_gateway.sse import DONE, KEEP_ALIVE, STREAM_HEADERS, error_event
+from sluice_gateway.timings import server_timing, timings_json
 from sluice_gateway.usage import Usage
 
 
@@ -32,8 +33,8 @@ class Chunks(Protocol):
     def finish(self, index: int, reason: FinishReason, usage: Usage | None = None) -> bytes:
         """The last chunk of a choice."""
 
-    def usage(self, usage: Usage) -> bytes:
-        """The last chunk of a stream."""
+    def usage(self, usage: Usage, timings: Mapping[str, Any] | None) -> bytes:
+        """The last chunk of a stream, with how long it took if that was asked for."""
 
 
 class Answer(Protocol):
@@ -83,6 +84,7 @@ class ExchangeResponse(Response):
         except asyncio.CancelledError:
             if not left or answering.uncancel():
                 raise
+            self.exchange.record.disconnected = True
             self.gateway.metrics.disconnects.inc()
         finally:
             extensions[ON_DISCONNECT](None)
@@ -103,6 +105,7 @@ class WholeResponse(ExchangeResponse):
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
+            (b"server-timing", server_timing(self.exchange.record)),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send_body({"type": "http.response.body", "body": body})
@@ -126,12 +129,14 @@ class StreamResponse(ExchangeResponse):
         *,
         include_usage: bool,
         continuous_usage: bool,
+        include_timings: bool,
     ) -> None:
         super().__init__(exchange, gateway)
         self._chunks = chunks
         self._opening = opening
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
+        self._include_timings = include_timings
         self._keeps_up = True
         self._pieces = 0
 
@@ -150,15 +155,16 @@ class StreamResponse(ExchangeResponse):
                         await self.exchange.deliver(self._take)
                         if not self._keeps_up:
                             await self._catch_up(send_body)
-                last = self._chunks.usage(self.exchange.usage) if self._include_usage else b""
-                last += DONE
+            last = self._last_chunk() + DONE
         except TimeoutError:  # its connection is full: there is nobody to tell
+            self.exchange.record.disconnected = True
             self.gateway.metrics.disconnects.inc()
             self.abort_connection()
             return
         except ApiError as error:
             if not begun:
                 raise
+            self.exchange.record.error = error
             last = error_event(error)
         except Exception:
             if begun:  # the client must see an error, never a text that just stops
@@ -166,6 +172,12 @@ class StreamResponse(ExchangeResponse):
                 await _send(send_body, last, more=True)
             raise
         await _send(send_body, last, more=False)
+
+    def _last_chunk(self) -> bytes:
+        if not self._include_usage:
+            return b""
+        timings = timings_json(self.exchange.record) if self._include_timings else None
+        return self._chunks.usage(self.exchange.usage, timings)
 
     async def _catch_up(self, send_body: Send) -> None:
         """Return when the client has taken what was written. Raises TimeoutError."""

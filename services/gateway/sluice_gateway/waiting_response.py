@@ -85,7 +85,7 @@ class WaitingResponse(Response):
         model = await _unless_left(receive, waiting)
         while model is not None:
             # What is measured from the arrival tells of serving, not of the model's download.
-            scope["state"]["arrived"] = time.perf_counter()
+            scope["state"]["record"].serve_from_now()
             try:
                 response = await self._answering(model)
                 await response(scope, receive, send)
@@ -97,6 +97,7 @@ class WaitingResponse(Response):
                 return
             if not await _unless_left(receive, pause()):
                 break
+        scope["state"]["record"].disconnected = True
         self._gateway.metrics.disconnects.inc()
 
 
@@ -114,11 +115,13 @@ class WaitingStream(WaitingResponse):
                 self._waiting(tell=start.tell), scope, receive, start.send, start.pause
             )
         except _ClientStalled:
+            scope["state"]["record"].disconnected = True
             self._gateway.metrics.disconnects.inc()
             scope["extensions"][ABORT_CONNECTION]()
         except ApiError as error:
             if not start.sent:
                 raise
+            scope["state"]["record"].error = error
             self._gateway.metrics.rejected.labels(error.code or error.type).inc()
             await start.end(error)
         except Exception:

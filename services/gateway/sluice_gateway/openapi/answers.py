@@ -166,6 +166,23 @@ class ChunkChoice(Answer):
     )
 
 
+class Timings(Answer):
+    """How long the parts of a request took."""
+
+    gateway_seconds: float | None = Field(
+        description="Of the time to first token: the gateway's part, and the way to the worker."
+    )
+    queue_seconds: float | None = Field(description="In the worker's queue.")
+    prefill_seconds: float | None = Field(description="The worker's work on the prompt.")
+    time_to_first_token_seconds: float | None
+    total_seconds: float
+    batch_size: float | None = Field(
+        description="Mean rows of the engine's steps that the first choice took part in."
+    )
+    worker: str | None = Field(description="The name of the worker's host.")
+    workers_lost: Count = Field(description="Workers that went away before the end.")
+
+
 class ChatChunk(Head):
     """An event of a chat completion's stream."""
 
@@ -179,6 +196,7 @@ class ChatChunk(Head):
         description="With `include_usage`: null but in the last chunk, or, with"
         " `continuous_usage_stats`, so far.",
     )
+    timings: Timings | None = Field(None, description="With `include_timings`, in the last chunk.")
 
 
 class CompletionChoice(Answer):
@@ -202,6 +220,7 @@ class CompletionChunk(Head):
     object: Literal["text_completion"]
     choices: list[CompletionChoice] = Field(description="One; none in the chunk of usage.")
     usage: Usage | None = Field(None, description="As in a chat's chunks.")
+    timings: Timings | None = Field(None, description="As in a chat's chunks.")
 
 
 class WholeFunction(Answer):

@@ -42,7 +42,10 @@ CODES: Mapping[type[errors.ApiError], Mapping[str, str]] = MappingProxyType(
         errors.Unavailable: {
             "unavailable": "No worker can take the request now.",
             "draining": "The gateway is about to end.",
-            "worker_lost": "The worker was lost while it generated the answer.",
+        },
+        errors.WorkerLost: {
+            "worker_lost": "The worker was lost while it generated the answer, and no other could"
+            " go on with it."
         },
         errors.ModelLoading: {
             "model_loading": "The model is on its way; `loading` in the error tells how far."

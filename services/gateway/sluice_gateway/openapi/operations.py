@@ -18,6 +18,7 @@ from sluice_gateway.errors import (
     RequestTooLarge,
     RouteNotFound,
     Unavailable,
+    WorkerLost,
 )
 from sluice_gateway.openapi import states
 from sluice_gateway.openapi.answers import (
@@ -81,7 +82,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: WholeChat},
         request=ChatRequest,
         chunk=ChatChunk,
-        errors=(*_OF_BODIES, ContextLengthExceeded, *_OF_MODELS),
+        errors=(*_OF_BODIES, ContextLengthExceeded, *_OF_MODELS, WorkerLost),
     ),
     Operation(
         "post",
@@ -92,7 +93,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: WholeCompletion},
         request=CompletionRequest,
         chunk=CompletionChunk,
-        errors=(*_OF_BODIES, ContextLengthExceeded, *_OF_MODELS),
+        errors=(*_OF_BODIES, ContextLengthExceeded, *_OF_MODELS, WorkerLost),
     ),
     Operation(
         "post",

@@ -115,6 +115,8 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "StreamOptions": {
             "include_usage": "A last chunk with `usage` and no choices; null in all others.",
+            "include_timings": "With `include_usage`: the last chunk has `timings`, too: queue,"
+            " prefill, time to first token, batch size, worker.",
             "continuous_usage_stats": "With `include_usage`: every chunk has the usage so far.",
             "include_obfuscation": "Accepted; nothing is padded.",
         },

@@ -64,6 +64,7 @@ def _stream(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt)
         b"".join(roles),
         include_usage=chat.include_usage,
         continuous_usage=chat.continuous_usage,
+        include_timings=chat.include_timings,
     )
 
 

@@ -78,6 +78,7 @@ def _stream(
         opening,
         include_usage=completion.include_usage,
         continuous_usage=completion.continuous_usage,
+        include_timings=completion.include_timings,
     )
 
 

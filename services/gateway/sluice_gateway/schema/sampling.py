@@ -94,6 +94,7 @@ class StreamOptions(Strict):
 
     include_usage: bool = False
     continuous_usage_stats: bool = False
+    include_timings: bool = False
     # A hint: it asks for padding that hides the lengths of tokens from who watches the wire, or
     # waives it. Either is accepted, and no padding is sent.
     include_obfuscation: bool = False
@@ -196,6 +197,13 @@ class SamplingRequest(Strict):
         )
 
     @property
+    def include_timings(self) -> bool:
+        """Whether the chunk of usage has ``timings``, too."""
+        return self.include_usage and bool(
+            self.stream_options and self.stream_options.include_timings
+        )
+
+    @property
     def token_limit(self) -> int | None:
         """The most tokens of one choice that the client wants, or None."""
         return self.max_tokens
@@ -219,6 +227,10 @@ class SamplingRequest(Strict):
     def _agree(self) -> SamplingRequest:
         if self.stream_options is not None and not self.stream:
             refuse(INVALID, "'stream_options' needs 'stream': true.", "stream_options")
+        options = self.stream_options
+        if options is not None and options.include_timings and not options.include_usage:
+            message = "'include_timings' needs 'include_usage': true: it comes in that chunk."
+            refuse(INVALID, message, "stream_options.include_timings")
         limit = self.token_limit
         if limit is not None and self.min_tokens is not None and self.min_tokens > limit:
             message = f"'min_tokens' must not be above the maximum of {limit} tokens."
