@@ -9,16 +9,16 @@ import uvloop
 
 from sluice_gateway.logs import set_up_logs
 from sluice_gateway.server import AddressInUse, serve
-from sluice_gateway.settings import SettingsError, read_settings
+from sluice_gateway.settings import SettingsError, read_settings, read_trace_settings
 
 
 def main() -> int:
     """Run a gateway. 0: told to stop, 2: a setting is wrong."""
     try:
-        settings = read_settings()
+        settings, traces = read_settings(), read_trace_settings()
         set_up_logs(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
+            runner.run(serve(settings, traces))
     except (SettingsError, AddressInUse) as error:
         print(f"sluice_gateway: {error}", file=sys.stderr)
         return 2

@@ -72,7 +72,9 @@ def _direct(path: str, app: FastAPI, gateway: Gateway, endpoint: Endpoint) -> AS
         await _authorize(request)
         return await endpoint(request)
 
-    route = DirectRoute(path, app, authorized, _on_api_error)
+    route: ASGIApp = DirectRoute(path, app, authorized, _on_api_error)
+    if gateway.tracing is not None:
+        route = gateway.tracing.around(route, path)
     return ServerErrorMiddleware(RequestLog(route, gateway.metrics), _on_fault)
 
 

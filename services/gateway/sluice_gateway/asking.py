@@ -134,10 +134,11 @@ def fingerprint_of(model: ServedModel, version: str = __version__) -> str:
     return f"fp_{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
 
-def answer_head(kind: str, model: ServedModel) -> tuple[str, int, str, str]:
+def answer_head(kind: str, exchange: Exchange) -> tuple[str, int, str, str]:
     """What each chunk of an answer begins with: id, created, model, system_fingerprint.
 
     ``kind`` is the prefix of the id; ``created`` is in seconds since 1970.
     """
-    answer_id = f"{kind}-{secrets.token_hex(12)}"
+    model = exchange.model
+    answer_id = exchange.record.response_id = f"{kind}-{secrets.token_hex(12)}"
     return answer_id, int(time.time()), model.name, fingerprint_of(model)

@@ -217,13 +217,18 @@ class Exchange:
         record, rows = self.record, [choice.row for choice in self.choices]
         record.usage = self.usage
         record.finish_reasons = tuple(each.finish_reason or "" for each in self.choices)
-        if self._gateway.settings.log_prompts:
-            decode = self.model.tokenizer.decode
-            record.prompts = [
-                decode(prompt.ids, skip_special_tokens=False) for prompt in self._prompts
-            ]
-            record.answers = [decode(row.ids, skip_special_tokens=False) for row in rows]
         record.batch_size = next((row.batch_size for row in rows if row.batch_size), None)
+        if self._gateway.settings.log_prompts:
+            record.prompts, record.answers = self._texts()
+        if record.trace is not None and record.trace.wants_content:
+            record.trace.prompts, record.trace.answers = self._texts()
+
+    def _texts(self) -> tuple[list[str], list[str]]:
+        """What was asked and answered, as the model reads and writes it."""
+        decode = self.model.tokenizer.decode
+        prompts = [decode(prompt.ids, skip_special_tokens=False) for prompt in self._prompts]
+        rows = (choice.row for choice in self.choices)
+        return prompts, [decode(row.ids, skip_special_tokens=False) for row in rows]
 
     def _count_generated(self) -> None:
         generated = sum(choice.completion_tokens for choice in self.choices)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import Request
 
@@ -19,7 +19,10 @@ from sluice_gateway.keys import ApiKeys
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.model_fetch import ModelFetcher
 from sluice_gateway.routing import Router
-from sluice_gateway.settings import Settings, split_list
+from sluice_gateway.settings import Settings, TraceSettings, split_list
+
+if TYPE_CHECKING:
+    from sluice_gateway.tracing import Tracing
 
 
 class Slots(asyncio.Semaphore):
@@ -47,10 +50,11 @@ class Gateway:
     metrics: GatewayMetrics
     prompt_threads: ThreadPoolExecutor
     prompt_slots: Slots
+    tracing: Tracing | None
 
     @classmethod
-    def build(cls, settings: Settings) -> Gateway:
-        """All parts, not yet running."""
+    def build(cls, settings: Settings, traces: TraceSettings | None = None) -> Gateway:
+        """All parts, not yet running. No ``traces``: they are off."""
         targets = split_list(settings.worker_addresses)
         discovery = Discovery(targets, settings.dns_refresh_seconds)
         fetcher = ModelFetcher(settings.tool_format, settings.reasoning_format)
@@ -66,6 +70,7 @@ class Gateway:
             metrics=metrics,
             prompt_threads=ThreadPoolExecutor(settings.prompt_threads, "prompt"),
             prompt_slots=Slots(settings.prompt_threads),
+            tracing=_tracing(traces),
         )
 
     @contextlib.asynccontextmanager
@@ -76,6 +81,17 @@ class Gateway:
                 yield
         finally:
             self.prompt_threads.shutdown(wait=False, cancel_futures=True)
+            if self.tracing is not None:
+                await self.tracing.close()
+
+
+def _tracing(settings: TraceSettings | None) -> Tracing | None:
+    """None where traces are off: then nothing of OpenTelemetry is loaded."""
+    if settings is None or not settings.exporters:
+        return None
+    from sluice_gateway.tracing import Tracing
+
+    return Tracing(settings)
 
 
 def _count_workers(router: Router) -> dict[tuple[str, str], int]:

@@ -94,7 +94,10 @@ class Placement:
     async def _try(self, worker: WorkerConnection) -> None:
         """Have ``worker`` take it. Raises the ApiError with which it refuses."""
         generation = self._generation
-        attempt = self._attempt = self._record.attempt(worker.name)
+        before, attempt = self._attempt, self._record.attempt(worker.name)
+        self._attempt = attempt
+        if self._record.trace is not None:
+            self._record.trace.attempt(generation, attempt, before)
         self._place.close()
         try:
             self._place.enter_context(rows_on(worker.session, generation))

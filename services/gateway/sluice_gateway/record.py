@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_gateway.errors import ApiError
+from sluice_gateway.schema.sampling import SamplingRequest
 from sluice_gateway.usage import Usage
+
+if TYPE_CHECKING:  # traces that are off are not even imported
+    from sluice_gateway.request_trace import RequestTrace
 
 
 @dataclass(eq=False, slots=True)
@@ -54,10 +59,14 @@ class RequestRecord:
     served_from: float = 0.0
     method: str = ""
     route: str = ""
+    #: What the client asked for; None for what is no request of a generating route.
+    request: SamplingRequest | None = None
     model: str = ""
     stream: bool = False
     choices: int = 0
     max_tokens: int | None = None
+    #: Whether it waits, or has waited, for its model to load.
+    waits: bool = False
     prepared: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
     start: pb.RowStart | None = None
@@ -65,10 +74,14 @@ class RequestRecord:
     batch_size: float | None = None
     usage: Usage | None = None
     finish_reasons: tuple[str, ...] = ()
+    response_id: str = ""
     status: int = 0
     error: ApiError | None = None
     disconnected: bool = False
+    #: Of a trace that is sampled, 32 hex digits; else empty.
     trace_id: str = ""
+    #: None while traces are off.
+    trace: RequestTrace | None = None
     #: What was asked and answered, as text; only where the operator wants it in the log.
     prompts: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)

@@ -8,7 +8,6 @@ per token knows nothing of traces.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -21,11 +20,12 @@ from opentelemetry.trace import (
     Tracer,
     set_span_in_context,
 )
+from starlette.types import Scope
 
 from sluice_gateway.failures import failure_of
 from sluice_gateway.generation import Generation
 from sluice_gateway.record import Attempt, RequestRecord
-from sluice_gateway.trace_attributes import content_attributes, request_attributes
+from sluice_gateway.trace_attributes import clean, content_attributes, request_attributes
 
 #: Attempts of one request that have spans. A request may have very many prompts, and what looks
 #: for a worker again and again may ask very often.
@@ -101,7 +101,7 @@ class RequestTrace:
             self._attempts[attempt] = _AttemptSpan(span, generation, attempt, before)
         _give(span.get_span_context(), generation)
 
-    def end(self, record: RequestRecord, scope: Any, fault: BaseException | None) -> None:
+    def end(self, record: RequestRecord, scope: Scope, fault: BaseException | None) -> None:
         """The request is over. ``scope`` is ASGI's; ``fault``: what it raised, if it did."""
         if not self._recording:
             return
@@ -186,5 +186,5 @@ def _status(record: RequestRecord, fault: BaseException | None) -> Status | None
         return Status(StatusCode.ERROR, type(fault).__name__)
     error = record.error
     if error is not None and (error.status >= 500 or record.first_token is not None):
-        return Status(StatusCode.ERROR, error.message)
+        return Status(StatusCode.ERROR, clean(error.message))
     return None

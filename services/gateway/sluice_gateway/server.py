@@ -17,7 +17,7 @@ from sluice_gateway.admission import shutting_down
 from sluice_gateway.app import create_app
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.http_protocol import BoundedHttpProtocol
-from sluice_gateway.settings import Settings
+from sluice_gateway.settings import Settings, TraceSettings
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, traces: TraceSettings | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises AddressInUse."""
     listener = _bind(settings.gateway_address)
-    gateway = Gateway.build(settings)
+    gateway = Gateway.build(settings, traces)
     config = uvicorn.Config(
         create_app(gateway),
         http=BoundedHttpProtocol,

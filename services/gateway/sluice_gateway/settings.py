@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, ByteSize, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice_gateway.logs import LogFormat
 from sluice_gateway.output.formats import detect
+
+S = TypeVar("S", bound=BaseSettings)
 
 DNS_SCHEME = "dns:///"
 
@@ -131,10 +133,83 @@ class Settings(BaseSettings):
         return frozenset(split_list(self.chat_template_kwargs))
 
 
+EXPORTERS = ("otlp", "console", "none")
+
+OtlpProtocol = Literal["grpc", "http/protobuf"]
+
+
+def _check_exporters(value: str) -> str:
+    if not set(split_list(value)) <= set(EXPORTERS):
+        raise ValueError(f"expected one of {', '.join(EXPORTERS)}, or a comma list of them")
+    return value
+
+
+def _check_capture(value: Any) -> Any:
+    # The convention's later values; events are not written, so EVENT_ONLY asks for nothing.
+    named = {"SPAN_ONLY": True, "SPAN_AND_EVENT": True, "EVENT_ONLY": False, "NO_CONTENT": False}
+    return named.get(value.upper(), value) if isinstance(value, str) else value
+
+
+class TraceSettings(BaseSettings):
+    """Those of OpenTelemetry's variables that say whether there are traces, and how they go.
+
+    Its SDK reads the others: endpoints and headers, sampler, batches, limits, the resource.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    otel_sdk_disabled: bool = False
+    otel_traces_exporter: Annotated[str, AfterValidator(_check_exporters)] | None = None
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    otel_exporter_otlp_protocol: OtlpProtocol | None = None
+    otel_exporter_otlp_traces_protocol: OtlpProtocol | None = None
+    otel_propagators: str = "tracecontext,baggage"
+    otel_instrumentation_genai_capture_message_content: Annotated[
+        bool, BeforeValidator(_check_capture)
+    ] = False
+
+    @property
+    def exporters(self) -> tuple[str, ...]:
+        """Where traces go, by the names of the standard; empty: they are off."""
+        if self.otel_sdk_disabled:
+            return ()
+        named = self.otel_traces_exporter
+        if named is None and (
+            self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
+        ):
+            named = "otlp"
+        return tuple(name for name in split_list(named or "") if name != "none")
+
+    @property
+    def protocol(self) -> OtlpProtocol:
+        """How they go there with OTLP."""
+        return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol or "grpc"
+
+    @property
+    def propagators(self) -> tuple[str, ...]:
+        """The ways in which a client may tell of its trace."""
+        return split_list(self.otel_propagators)
+
+    @property
+    def content(self) -> bool:
+        """Whether what was asked and answered goes into spans."""
+        return self.otel_instrumentation_genai_capture_message_content
+
+
 def read_settings() -> Settings:
     """The settings from the environment. Raises SettingsError with a one-line message."""
+    return _read(Settings)
+
+
+def read_trace_settings() -> TraceSettings:
+    """As read_settings, of traces."""
+    return _read(TraceSettings)
+
+
+def _read(kind: type[S]) -> S:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from starlette.types import Scope
+
 from sluice_gateway.record import RequestRecord
 
 #: As much as a span takes over of a model's name, which may be any text of a client's.
@@ -17,7 +19,7 @@ Attributes = dict[str, Any]
 
 
 def request_attributes(
-    operation: str, record: RequestRecord, scope: Any, fault: BaseException | None
+    operation: str, record: RequestRecord, scope: Scope, fault: BaseException | None
 ) -> Attributes:
     """All but the texts. ``scope`` is ASGI's; ``fault``: what the request raised."""
     known: Attributes = {
@@ -45,7 +47,7 @@ def _asked(record: RequestRecord) -> Attributes:
     if request is None:
         return {}
     return {
-        "gen_ai.request.model": (request.model or record.model)[:MODEL_LENGTH] or None,
+        "gen_ai.request.model": clean((request.model or record.model)[:MODEL_LENGTH]) or None,
         "gen_ai.request.stream": request.stream,
         "gen_ai.request.choice.count": request.n if request.n > 1 else None,
         "gen_ai.request.max_tokens": request.token_limit,
@@ -74,16 +76,22 @@ def _answered(record: RequestRecord) -> Attributes:
 
 
 def _finish_reasons(record: RequestRecord) -> list[str] | None:
-    """One for each choice, ``error`` for one that did not come to its end; None: no choice did."""
+    """One for each choice, ``none`` for one that did not come to its end; None: no choice did."""
     if not any(record.finish_reasons):
         return None
-    return [reason or "error" for reason in record.finish_reasons]
+    return [reason or "none" for reason in record.finish_reasons]
 
 
 def _error_type(record: RequestRecord, fault: BaseException | None) -> str | None:
     if fault is not None:
         return type(fault).__qualname__
-    return record.error and (record.error.code or record.error.type)
+    error = record.error
+    return None if error is None else error.code or error.type
+
+
+def clean(text: str) -> str:
+    """The text as UTF-8 can have it: what is not would cost all spans that are sent with it."""
+    return text.encode(errors="replace").decode()
 
 
 def content_attributes(record: RequestRecord, prompts: list[str], answers: list[str]) -> Attributes:
@@ -91,7 +99,7 @@ def content_attributes(record: RequestRecord, prompts: list[str], answers: list[
     reasons = record.finish_reasons
     asked = [_message("user", prompt) for prompt in prompts]
     answered = [
-        {**_message("assistant", answer), "finish_reason": reason or "error"}
+        {**_message("assistant", answer), "finish_reason": reason or "none"}
         for answer, reason in zip(answers, reasons, strict=True)
     ]
     return {

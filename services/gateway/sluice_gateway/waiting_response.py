@@ -82,10 +82,12 @@ class WaitingResponse(Response):
         send: Send,
         pause: Pause,
     ) -> None:
+        record = scope["state"]["record"]
+        record.waits = True
         model = await _unless_left(receive, waiting)
         while model is not None:
             # What is measured from the arrival tells of serving, not of the model's download.
-            scope["state"]["record"].serve_from_now()
+            record.serve_from_now()
             try:
                 response = await self._answering(model)
                 await response(scope, receive, send)
@@ -97,7 +99,7 @@ class WaitingResponse(Response):
                 return
             if not await _unless_left(receive, pause()):
                 break
-        scope["state"]["record"].disconnected = True
+        record.disconnected = True
         self._gateway.metrics.disconnects.inc()
 
 

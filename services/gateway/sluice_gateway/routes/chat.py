@@ -29,6 +29,7 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, streaming or whole."""
     chat = await parse_body(request, ChatRequest)
+    Asked.of(request).record.request = chat
     answer = partial(_answer, request, chat)
     return await when_ready(request, chat.model, answer, rows=chat.n, stream=chat.stream)
 
@@ -46,7 +47,7 @@ async def _answer(request: Request, chat: ChatRequest, model: ServedModel) -> Re
 
 def _stream(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt) -> StreamResponse:
     chunks = ChatChunks(
-        *answer_head("chatcmpl", exchange.model),
+        *answer_head("chatcmpl", exchange),
         choices=chat.n,
         include_usage=chat.include_usage,
         service_tier=chat.service_tier,
@@ -70,7 +71,7 @@ def _stream(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt)
 
 def _whole(asked: Asked, chat: ChatRequest, exchange: Exchange, prompt: Prompt) -> WholeResponse:
     answer = ChatAnswer(
-        *answer_head("chatcmpl", exchange.model),
+        *answer_head("chatcmpl", exchange),
         choices=chat.n,
         logprobs=chat.top_count is not None,
         service_tier=chat.service_tier,

@@ -30,6 +30,7 @@ router = APIRouter()
 async def completions(request: Request) -> Response:
     """Go on with one or several prompts, streaming or whole."""
     completion = await parse_body(request, CompletionRequest)
+    Asked.of(request).record.request = completion
     answer = partial(_answer, request, completion)
     rows = completion.candidates * len(completion.prompts)
     return await when_ready(request, completion.model, answer, rows=rows, stream=completion.stream)
@@ -52,7 +53,7 @@ def _stream(
     asked: Asked, completion: CompletionRequest, exchange: Exchange, prompts: list[Prompt]
 ) -> StreamResponse:
     chunks = CompletionChunks(
-        *answer_head("cmpl", exchange.model),
+        *answer_head("cmpl", exchange),
         choices=len(prompts),
         include_usage=completion.include_usage,
         service_tier=completion.service_tier,
@@ -86,7 +87,7 @@ def _whole(
     asked: Asked, completion: CompletionRequest, exchange: Exchange, prompts: list[Prompt]
 ) -> WholeResponse:
     answer = CompletionAnswer(
-        *answer_head("cmpl", exchange.model),
+        *answer_head("cmpl", exchange),
         choices=len(prompts),
         logprobs=completion.top_count is not None,
         service_tier=completion.service_tier,
