@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from sluice.worker.v1 import worker_pb2 as pb
+from sluice_gateway.connection import LAST_RETRY_SECONDS
 from sluice_gateway.failures import error_for_client, without_place
 
-from tests.processes import gateway
+from tests.processes import gateway, worker
 from tests.scripted_worker import ScriptedWorker, scripted_worker, until_told
 
 ASKED = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5}
@@ -83,3 +86,20 @@ async def test_a_form_that_fails_within_the_answer_is_the_clients_field(
                 answer = await client.post("/v1/chat/completions", json={**ASKED, **fields})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+async def test_a_gateway_hears_why_a_worker_failed_however_late_it_comes_by(
+    tmp_path: Path,
+) -> None:
+    """The worker fails at once, and the gateway's next try may be its longest pause away."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with gateway(f"127.0.0.1:{port}", wait=False) as front:
+        await asyncio.sleep(3 * LAST_RETRY_SECONDS)  # now the pauses are as long as they get
+        with worker(tmp_path, port=port, ENGINE="fake"):
+            body = await until_told(
+                front.url + "/health", lambda body: body["workers"][0]["state"] == "failed"
+            )
+    assert body["workers"][0]["message"]
+    assert str(tmp_path) not in str(body)

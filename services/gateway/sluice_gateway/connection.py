@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DOUBT_SECONDS = 2.0
 
 FIRST_RETRY_SECONDS = 0.2
+#: A worker that failed stays up for longer than this and its random part.
 LAST_RETRY_SECONDS = 3.0
 
 _CHANNEL_OPTIONS = (

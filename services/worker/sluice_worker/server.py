@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["WorkerService"].full_name
 
-#: How long a failed worker stays up, so that gateways hear why before it goes.
-FAILURE_LINGER_SECONDS = 2.0
+#: How long a failed worker stays up, so that gateways hear why before it goes. Longer than the
+#: longest pause between two tries of a gateway to reach it.
+FAILURE_LINGER_SECONDS = 4.5
 
 #: How long a download that is called off may take to leave its lease.
 STOP_LOADING_SECONDS = 2.0
