@@ -16,13 +16,12 @@ DETAILS = "details"
 class _Console(logging.Formatter):
     """The fields of a line stand behind its message, as name=value."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        details: dict[str, Any] = getattr(record, DETAILS, {})
-        if details:
-            record = logging.makeLogRecord(record.__dict__)
-            told = " ".join(f"{name}={_shown(value)}" for name, value in details.items())
-            record.msg, record.args = f"{record.getMessage()} {told}", None
-        return super().format(record)
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        line = super().formatMessage(record)
+        details: dict[str, Any] | None = getattr(record, DETAILS, None)
+        if details is None:
+            return line
+        return f"{line} {' '.join(f'{name}={_shown(each)}' for name, each in details.items())}"
 
 
 class _Json(JsonFormatter):
@@ -59,4 +58,4 @@ def _formatter(style: LogFormat) -> logging.Formatter:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    return repr(text) if not text or any(char.isspace() for char in text) else text
+    return text if text.isprintable() and text and " " not in text else repr(text)
