@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -248,3 +249,38 @@ def test_two_machines_share_a_model_and_end_together() -> None:
         assert leader.process.wait(20) == 0
         follower.process.wait_for("has ended", 30)
         assert follower.process.wait(20) == 1
+
+
+def test_a_stream_goes_on_with_the_other_engine_when_a_core_is_killed() -> None:
+    body = chat("Tell me a story", max_tokens=400, temperature=0, ignore_eos=True, stream=True)
+    with (
+        worker("demo", ENGINE="hf", DTYPE="float32") as hf,
+        worker("demo", **vllm_environment()) as vllm,
+        gateway(hf.address, vllm.address, wait=False) as front,
+    ):
+        front.wait_ready(seconds=READY_SECONDS)
+        front.wait_workers(2, READY_SECONDS)
+        core = core_of(vllm.process.pid)
+        with contextlib.ExitStack() as streams:
+            lines = [  # one on each worker: the least loaded is picked
+                streams.enter_context(
+                    httpx.stream("POST", f"{front.url}/v1/chat/completions", json=body, timeout=60)
+                ).iter_lines()
+                for _ in range(2)
+            ]
+            got = [[next(each) for _ in range(12)] for each in lines]
+            os.kill(core, signal.SIGKILL)
+            for mine, rest in zip(got, lines, strict=True):
+                mine += rest
+        texts = [text_of(mine) for mine in got]
+        assert texts[0] == texts[1]
+        assert all(mine[-2] == "data: [DONE]" for mine in got)
+        assert "sluice_failovers_total{" in httpx.get(f"{front.url}/metrics").text
+        front.process.wait_for(r"workers_lost=1 ", 10)
+
+
+def text_of(lines: list[str]) -> str:
+    """What a stream said; it must have no error."""
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert not [chunk for chunk in chunks if "error" in chunk]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
