@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
@@ -28,6 +29,14 @@ from sluice_gateway.routes.status import status_routes
 
 log = logging.getLogger(__name__)
 
+#: FastAPI's own traces would be of every probe, and know nothing of tokens.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
+
 
 def create_app(gateway: Gateway) -> ASGIApp:
     """The application around ``gateway``; its lifespan runs the gateway."""
@@ -45,6 +54,7 @@ def create_app(gateway: Gateway) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.gateway = gateway
     app.include_router(health.router)

@@ -135,12 +135,21 @@ class Settings(BaseSettings):
 
 EXPORTERS = ("otlp", "console", "none")
 
+#: Baggage is not used for anything.
+PROPAGATORS = ("tracecontext", "baggage", "none")
+
 OtlpProtocol = Literal["grpc", "http/protobuf"]
 
 
 def _check_exporters(value: str) -> str:
     if not set(split_list(value)) <= set(EXPORTERS):
         raise ValueError(f"expected one of {', '.join(EXPORTERS)}, or a comma list of them")
+    return value
+
+
+def _check_propagators(value: str) -> str:
+    if not set(split_list(value)) <= set(PROPAGATORS):
+        raise ValueError(f"expected one of {', '.join(PROPAGATORS)}, or a comma list of them")
     return value
 
 
@@ -164,7 +173,7 @@ class TraceSettings(BaseSettings):
     otel_exporter_otlp_traces_endpoint: str | None = None
     otel_exporter_otlp_protocol: OtlpProtocol | None = None
     otel_exporter_otlp_traces_protocol: OtlpProtocol | None = None
-    otel_propagators: str = "tracecontext,baggage"
+    otel_propagators: Annotated[str, AfterValidator(_check_propagators)] = "tracecontext,baggage"
     otel_instrumentation_genai_capture_message_content: Annotated[
         bool, BeforeValidator(_check_capture)
     ] = False
@@ -187,9 +196,10 @@ class TraceSettings(BaseSettings):
         return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol or "grpc"
 
     @property
-    def propagators(self) -> tuple[str, ...]:
-        """The ways in which a client may tell of its trace."""
-        return split_list(self.otel_propagators)
+    def takes_over(self) -> bool:
+        """Whether a client's trace is taken over, as W3C's Trace Context has it."""
+        names = split_list(self.otel_propagators)
+        return "tracecontext" in names and "none" not in names
 
     @property
     def content(self) -> bool:

@@ -49,7 +49,7 @@ class Tracing:
         """``settings``: those of traces that are on."""
         _complain_seldom()
         self._content = settings.content
-        self._propagator = _propagator(settings)
+        self._propagator = TraceContextTextMapPropagator() if settings.takes_over else None
         self._exporters = [_exporter(name, settings.protocol) for name in settings.exporters]
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         for exporter in self._exporters:
@@ -118,15 +118,6 @@ class _Headers(Getter[Headers]):
 
 
 _HEADERS = _Headers()
-
-
-def _propagator(settings: TraceSettings) -> TraceContextTextMapPropagator | None:
-    """How the client's trace is taken over; None: it is not. Baggage is not used for anything."""
-    others = set(settings.propagators) - {"tracecontext", "baggage", "none"}
-    if others:
-        names = ", ".join(sorted(others))
-        log.warning("OTEL_PROPAGATORS: %s: only tracecontext is known, the others are left", names)
-    return TraceContextTextMapPropagator() if "tracecontext" in settings.propagators else None
 
 
 def _exporter(name: str, protocol: OtlpProtocol) -> SpanExporter:
