@@ -73,7 +73,7 @@ class WorkerMetrics:
             Gauge, "sluice_kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1."
         )
         self._load: Callable[[], EngineLoad] = partial(EngineLoad, 0, 0, 0.0)
-        self.expose(self._prefix_cache)
+        self.expose(self._engine_counts)
         self._state = Gauge(
             "sluice_model_load_state",
             "1 for the state that the model is in, 0 for the others.",
@@ -110,16 +110,18 @@ class WorkerMetrics:
         self._waiting.set_function(lambda: load().rows_waiting)
         self._kv_usage.set_function(lambda: load().kv_cache_usage)
 
-    def _prefix_cache(self) -> Iterable[Metric]:
+    def _engine_counts(self) -> Iterable[Metric]:
         """What the engine has counted so far."""
         load = self._load()
+        queries = "Prompt tokens looked up in the prefix cache."
+        hits = "Prompt tokens found in the prefix cache."
+        preemptions = "Running rows put back for want of room in the KV cache."
         for name, help_text, count in (
-            ("queries", "Prompt tokens looked up in the prefix cache.", load.prefix_cache_queries),
-            ("hits", "Prompt tokens found in the prefix cache.", load.prefix_cache_hits),
+            ("sluice_prefix_cache_queries", queries, load.prefix_cache_queries),
+            ("sluice_prefix_cache_hits", hits, load.prefix_cache_hits),
+            ("sluice_preemptions", preemptions, load.preemptions),
         ):
-            family = CounterMetricFamily(
-                f"sluice_prefix_cache_{name}", help_text, labels=("model_name",)
-            )
+            family = CounterMetricFamily(name, help_text, labels=("model_name",))
             family.add_metric((self._model_name,), count)
             yield family
 

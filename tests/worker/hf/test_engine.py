@@ -119,6 +119,32 @@ def test_a_row_aborted_while_its_step_is_under_way_emits_nothing(fresh: Any) -> 
     assert 1 not in results.finish
 
 
+def test_all_steps_of_a_long_prompt_are_told_of_though_none_but_the_last_brings_a_token(
+    fresh: Any,
+) -> None:
+    engine = fresh(batch_max=2, prefill_chunk=64)
+    prompt = [4 + number % 50 for number in range(200)]
+    engine.submit(request(prompt, 0, max_tokens=1))
+    steps = Service(engine).wait(0).steps
+    assert len(steps) > 1
+    assert [bool(step.rows) for step in steps] == [False] * (len(steps) - 1) + [True]
+    assert sum(step.prompt_tokens for step in steps) == len(prompt)
+    assert all(step.batch_size == 1 and step.seconds > 0 for step in steps)
+
+
+def test_rows_put_back_for_want_of_memory_are_counted(fresh: Any) -> None:
+    roomy = fresh(batch_max=1)
+    bytes_of_a_block = roomy._runner.cache.shape.block_bytes
+    blocks = 200 // roomy._scheduler._budget.block_tokens
+    engine = fresh(batch_max=8, kv_cache_bytes=bytes_of_a_block * blocks)
+    service = Service(engine)
+    assert engine.load().preemptions == 0
+    for row in range(6):
+        engine.submit(request([4 + row] * 30, row, max_tokens=60, ignore_eos=True))
+    service.wait(*range(6))
+    assert engine.load().preemptions > 0
+
+
 def test_a_full_queue_refuses_at_once_and_takes_again_later(fresh: Any) -> None:
     engine = fresh(batch_max=2, queue_max=3)
     for row in range(5):

@@ -205,7 +205,8 @@ class EngineLoad:
     """How busy an engine is; ``kv_cache_usage`` is a share, 0 to 1.
 
     ``prefix_cache_queries`` are prompt tokens looked up in the prefix cache since the start,
-    ``prefix_cache_hits`` those found there.
+    ``prefix_cache_hits`` those found there. ``preemptions`` are the times since the start that a
+    running row was put back for want of room in the KV cache.
     """
 
     rows_running: int
@@ -213,6 +214,7 @@ class EngineLoad:
     kv_cache_usage: float
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
+    preemptions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,7 @@ class Engine(Protocol):
     def start(
         self, emit: Callable[[StepOutput], None], fail: Callable[[BaseException], None]
     ) -> None:
-        """Begin to step. ``emit`` gets every step that produced something.
+        """Begin to step. ``emit`` gets every step, those of long prompts' prefill too.
 
         ``fail`` is called at most once, when the engine can step no more.
         """

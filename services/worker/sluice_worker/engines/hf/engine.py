@@ -70,6 +70,7 @@ class HfEngine:
         self._usage = 0.0
         self._queries = 0
         self._hits = 0
+        self._preemptions = 0
         self._closing = False
         self._failed = False
 
@@ -146,7 +147,8 @@ class HfEngine:
         with self._changed:
             running = min(self._running, len(self._keys))
             waiting = len(self._keys) - running
-            return EngineLoad(running, waiting, self._usage, self._queries, self._hits)
+            counts = self._queries, self._hits, self._preemptions
+            return EngineLoad(running, waiting, self._usage, *counts)
 
     def metrics(self) -> Iterable[Metric]:
         """As ``Engine.metrics``: none of its own."""
@@ -251,11 +253,11 @@ class HfEngine:
         self._running = len(scheduler.running)
         self._usage = scheduler.usage
         self._queries, self._hits = scheduler.prefixes.queries, scheduler.prefixes.hits
+        self._preemptions = scheduler.preemptions
 
     def _emit(self, emit: Emit, output: StepOutput) -> None:
-        """Emit a step's rows, less those aborted meanwhile."""
+        """Emit a step, its rows less those aborted meanwhile: there may be none."""
         with self._changed:
             output.rows = [row for row in output.rows if row.key in self._keys]
             self._keys.difference_update(row.key for row in output.rows if row.finish)
-        if output.rows:
-            emit(output)
+        emit(output)

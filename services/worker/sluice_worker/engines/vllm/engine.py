@@ -93,6 +93,7 @@ class VllmEngine:
         self._usage = 0.0
         self._prefix_queries = 0
         self._prefix_hits = 0
+        self._preemptions = 0
         self._last_step = time.monotonic()
         steps.listener = self._on_step
 
@@ -230,6 +231,8 @@ class VllmEngine:
         seconds, self._last_step = now - self._last_step, now
         if scheduler_stats is not None:
             self._note(scheduler_stats)
+        if iteration_stats is not None:
+            self._preemptions += iteration_stats.num_preempted_reqs
         # A step without outputs is one too: of a long prompt's prefill there may be many.
         if self._emit is None or not (self._ready or self._rows):
             return
@@ -240,7 +243,7 @@ class VllmEngine:
                 rows,
                 batch_size=max(len(rows), self._running + ended),
                 seconds=seconds,
-                prompt_tokens=iteration_stats.num_prompt_tokens if iteration_stats else 0,
+                prompt_tokens=iteration_stats.prompt_token_stats.computed if iteration_stats else 0,
             )
         )
 
@@ -269,7 +272,8 @@ class VllmEngine:
         rows = len(self._rows)
         running = min(self._running, rows)
         usage = self._usage if rows else 0.0
-        return EngineLoad(running, rows - running, usage, self._prefix_queries, self._prefix_hits)
+        counts = self._prefix_queries, self._prefix_hits, self._preemptions
+        return EngineLoad(running, rows - running, usage, *counts)
 
     def metrics(self) -> Iterable[Metric]:
         """As ``Engine.metrics``."""
