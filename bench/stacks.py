@@ -9,8 +9,8 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Options:
     gateway_cpus: set[int] | None = None  # None: wherever the system likes
     backend_cpus: set[int] | None = None
     profile: Path | None = None  # where the gateway's profile goes
+    gateway_environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,11 @@ def sluice(options: Options) -> Iterator[Stack]:
     command = [sys.executable, *profiler, "-m", "sluice_gateway"]
     with running("worker", worker_command, environment, options.backend_cpus) as worker:
         worker_address = f"127.0.0.1:{worker.find(_GRPC)[1]}"
-        environment = {"GATEWAY_ADDRESS": "127.0.0.1:0", "WORKER_ADDRESSES": worker_address}
+        environment = {
+            "GATEWAY_ADDRESS": "127.0.0.1:0",
+            "WORKER_ADDRESSES": worker_address,
+            **options.gateway_environment,
+        }
         with running("gateway", command, environment, options.gateway_cpus) as gateway:
             address = f"127.0.0.1:{gateway.find(_LISTENING)[1]}"
             gateway.wait_until(
