@@ -87,8 +87,12 @@ class Receiver:
 
 
 def shown(spans: list[Span]) -> str:
-    """The spans for a test's message."""
-    return "\n".join(f"{span.service}: {span.name} {span.status} {span}" for span in spans)
+    """The latest spans, for a test's message."""
+    return "\n".join(
+        f"{span.service}: {span.name} {span.kind} {span.status} {span.attributes}"
+        f" trace {span.trace_id} span {span.span_id} parent {span.parent_id}"
+        for span in spans[-20:]
+    )
 
 
 @contextlib.contextmanager
