@@ -37,3 +37,17 @@ def test_gateways_of_one_address_are_told_apart(fake_model_dir: Path) -> None:
         texts = [httpx.get(each.url + "/metrics").text for each in (one, one, other)]
         [first], [again], [second] = (pattern.findall(text) for text in texts)
         assert first == again != second
+
+
+def test_what_is_counted_of_a_model_is_there_before_its_first_request(fake_model_dir: Path) -> None:
+    """Prometheus sees no growth in a series that begins above 0."""
+    with worker(fake_model_dir, ENGINE="fake") as fake, gateway(fake.address) as front:
+        lines = httpx.get(front.url + "/metrics").text.splitlines()
+        for name in (
+            "sluice_failovers_total",
+            "sluice_gateway_generation_tokens_total",
+            "sluice_time_to_first_token_seconds_count",
+            "sluice_inter_token_latency_seconds_count",
+            "sluice_e2e_request_latency_seconds_count",
+        ):
+            assert f'{name}{{model_name="fake-model"}} 0.0' in lines

@@ -33,7 +33,7 @@ def test_the_gateways_own_exposition_is_read(evaluate: Any) -> None:
         model.time_to_first_token.observe(0.03)
         model.success["stop"].inc()
     metrics.rejected.labels("overloaded").inc(3)
-    text = metrics.exposition().decode()
+    text = metrics.exposition()[0].decode()
     told = evaluate(
         f"(({{firstTokens, refused, ...rest}}) => ({{...rest, refused: [...refused],"
         f" median: medianOf(firstTokens)}}))(new Counts(parseExposition({json.dumps(text)})))"

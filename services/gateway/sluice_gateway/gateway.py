@@ -16,7 +16,7 @@ from fastapi import Request
 from sluice_gateway.admission import Admission
 from sluice_gateway.discovery import Discovery
 from sluice_gateway.keys import ApiKeys
-from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.metrics import UNKNOWN_MODEL, GatewayMetrics
 from sluice_gateway.model_fetch import ModelFetcher
 from sluice_gateway.routing import Router
 from sluice_gateway.settings import Settings, TraceSettings, split_list
@@ -99,7 +99,7 @@ def _count_workers(router: Router) -> dict[tuple[str, str], int]:
         (name, worker.state) for name in router.model_names() for worker in router.workers_of(name)
     )
     return served + Counter(
-        ("_unknown", worker.state) for worker in router.connections if not worker.offers
+        (UNKNOWN_MODEL, worker.state) for worker in router.connections if not worker.offers
     )
 
 

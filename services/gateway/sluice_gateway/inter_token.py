@@ -6,11 +6,13 @@ All of this lives on the event loop's thread, so that neither is needed.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
@@ -22,10 +24,11 @@ _BOUNDS = (*(str(bound) for bound in BUCKETS), "+Inf")
 class Intervals:
     """The intervals of one model, counted by bucket."""
 
-    __slots__ = ("_counts", "_sum")
+    __slots__ = ("_counts", "_exemplars", "_sum")
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BUCKETS) + 1)
+        self._exemplars: list[Exemplar | None] = [None] * len(self._counts)
         self._sum = 0.0
 
     def add(self, seconds: float, tokens: int) -> None:
@@ -33,12 +36,18 @@ class Intervals:
         self._counts[bisect_left(BUCKETS, seconds / tokens)] += tokens
         self._sum += seconds
 
+    def note_exemplar(self, seconds: float, labels: dict[str, str]) -> None:
+        """``labels`` lead to a request with intervals of so many seconds: its bucket's latest."""
+        at = bisect_left(BUCKETS, seconds)
+        self._exemplars[at] = Exemplar(labels, seconds, time.time())
+
     def add_to(self, family: HistogramMetricFamily, model_name: str) -> None:
         """Write the counts into ``family``, as Prometheus has them."""
-        total, buckets = 0, []
-        for bound, count in zip(_BOUNDS, self._counts, strict=True):
+        total = 0
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+        for bound, count, exemplar in zip(_BOUNDS, self._counts, self._exemplars, strict=True):
             total += count
-            buckets.append((bound, total))
+            buckets.append((bound, total) if exemplar is None else (bound, total, exemplar))
         family.add_metric((model_name,), buckets, self._sum)
 
 

@@ -12,16 +12,19 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
-    generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from sluice_gateway.inter_token import InterTokenLatency, Intervals
 from sluice_gateway.record import RequestRecord
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+#: What an exposition may be: Prometheus' text format, or OpenMetrics.
+MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
+
+#: In the place of a model's name, for workers that have not told theirs yet.
+UNKNOWN_MODEL = "_unknown"
 
 FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
@@ -73,7 +76,7 @@ class ModelMetrics:
         """The first token of a request is there."""
         seconds = record.time_to_first_token
         assert seconds is not None
-        self.time_to_first_token.observe(seconds)
+        self.time_to_first_token.observe(seconds, _exemplar(record))
         parts = record.gateway_seconds, record.queue_seconds, record.prefill_seconds
         for name, part in zip(FIRST_TOKEN_PARTS, parts, strict=True):
             if part is not None:
@@ -81,7 +84,16 @@ class ModelMetrics:
 
     def observe_end(self, record: RequestRecord) -> None:
         """A request has ended well."""
-        self.e2e_latency.observe(time.perf_counter() - record.served_from)
+        exemplar = _exemplar(record)
+        self.e2e_latency.observe(time.perf_counter() - record.served_from, exemplar)
+        if exemplar is not None:
+            self._note_mean_interval(record, exemplar)
+
+    def _note_mean_interval(self, record: RequestRecord, exemplar: dict[str, str]) -> None:
+        """Name the trace of an answer of one choice by its mean: none is named for each token."""
+        tokens = record.usage.completion_tokens if record.usage is not None else 0
+        if record.choices == 1 and tokens > 1 and record.decode_seconds is not None:
+            self.intervals.note_exemplar(record.decode_seconds / (tokens - 1), exemplar)
 
 
 class GatewayMetrics:
@@ -95,6 +107,8 @@ class GatewayMetrics:
         self.registry = CollectorRegistry()
         model = ("model_name",)
         self._models: dict[str, ModelMetrics] = {}
+        self._count_workers: Callable[[], dict[tuple[str, str], int]] = dict
+        self._http: dict[tuple[str, int], Counter] = {}
         self._time_to_first_token = Histogram(
             "sluice_time_to_first_token_seconds",
             "From the request's arrival to its first token.",
@@ -124,7 +138,7 @@ class GatewayMetrics:
         self._failovers = self._counter(
             "sluice_failovers", "Prompts that another worker took over from a lost one.", model
         )
-        self.http_requests = self._counter(
+        self._http_requests = self._counter(
             "sluice_http_requests", "HTTP requests answered.", ("route", "status")
         )
         self.rejected = self._counter(
@@ -169,10 +183,32 @@ class GatewayMetrics:
 
     def watch_workers(self, count: Callable[[], dict[tuple[str, str], int]]) -> None:
         """Take the number of workers by (model_name, state) from ``count`` at each scrape."""
+        self._count_workers = count
         self.registry.register(_Workers(count))
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+    def count_http_request(self, route: str, status: int) -> None:
+        """An HTTP request was answered; ``status`` is 0 for one that its client left before."""
+        found = self._http.get((route, status))
+        if found is None:
+            found = self._http_requests.labels(route, str(status or "none"))
+            self._http[route, status] = found
+        found.inc()
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics, and their content type.
+
+        That is Prometheus' text format, or OpenMetrics where the header ``accept`` asks for it:
+        that one has exemplars.
+        """
+        for name, _state in self._count_workers():
+            if name != UNKNOWN_MODEL:
+                self.of_model(name)  # what begins at 0 is seen to grow, from the first request on
         for count in self.before_exposition:
             count()
-        return generate_latest(self.registry)
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+
+def _exemplar(record: RequestRecord) -> dict[str, str] | None:
+    """What leads from a bucket to a request in it: its trace, if it has one."""
+    return {"trace_id": record.trace_id} if record.trace_id else None

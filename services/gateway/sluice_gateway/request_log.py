@@ -60,7 +60,7 @@ class RequestLog:
             self._note(record)
 
     def _note(self, record: RequestRecord) -> None:
-        self._metrics.http_requests.labels(record.route, str(record.status or "none")).inc()
+        self._metrics.count_http_request(record.route, record.status)
         level = logging.DEBUG if record.route in _QUIET else logging.INFO
         if log.isEnabledFor(level):
             log.log(level, "%s", message(record), extra={DETAILS: fields(record)})

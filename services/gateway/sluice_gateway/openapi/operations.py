@@ -163,7 +163,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "get",
         "/metrics",
         "getMetrics",
-        "Prometheus' text format.",
+        "Prometheus' text format; OpenMetrics, with exemplars, where `Accept` asks for it.",
         "Operation",
         {},
         text=True,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sluice_gateway.errors import ApiError
-from sluice_gateway.metrics import CONTENT_TYPE
+from sluice_gateway.metrics import MEDIA_TYPES
 from sluice_gateway.openapi.answers import Answer
 from sluice_gateway.openapi.codes import CODES
 from sluice_gateway.openapi.operations import Operation
@@ -52,9 +52,9 @@ def responses(operation: Operation, *, keys: bool) -> dict[str, Json]:
     for status, answer in operation.answers.items():
         found[str(status)] = _answer(answer, operation.chunk)
     if operation.text:
-        found["200"] = _plain(CONTENT_TYPE.partition(";")[0], "The metrics.")
+        found["200"] = _plain("The metrics.", *MEDIA_TYPES)
     if operation.page:
-        found["200"] = _plain("text/html", "The page.")
+        found["200"] = _plain("The page.", "text/html")
         found["304"] = {"description": "It is the one that `If-None-Match` names.", "content": {}}
     if operation.document:
         content = {"application/json": {"schema": {"type": "object"}}}
@@ -63,7 +63,7 @@ def responses(operation: Operation, *, keys: bool) -> dict[str, Json]:
     for status in sorted({each.status for each in errors}):
         _add(found, str(status), _refusal(each for each in errors if each.status == status))
     for text_status, words in _NO_HTTP.items():
-        _add(found, text_status, _plain("text/plain", words))
+        _add(found, text_status, _plain(words, "text/plain"))
     for response in found.values():
         response.setdefault("headers", {})["x-request-id"] = _REQUEST_ID
     return dict(sorted(found.items()))
@@ -119,8 +119,9 @@ def _stream(chunk: type[Answer]) -> Json:
     }
 
 
-def _plain(media_type: str, words: str) -> Json:
-    return {"description": words, "content": {media_type: {"schema": {"type": "string"}}}}
+def _plain(words: str, *media_types: str) -> Json:
+    schema = {"schema": {"type": "string"}}
+    return {"description": words, "content": dict.fromkeys(media_types, schema)}
 
 
 def _ref(answer: type[Answer]) -> Json:

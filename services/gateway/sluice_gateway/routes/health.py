@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 from sluice_gateway import __version__
 from sluice_gateway.connection import WorkerConnection
 from sluice_gateway.gateway import Gateway, gateway_of
-from sluice_gateway.metrics import CONTENT_TYPE
 from sluice_gateway.routes.models import model_state
 
 router = APIRouter()
@@ -86,6 +85,7 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
-    exposition = gateway_of(request).metrics.exposition()
-    return Response(exposition, media_type=None, headers={"content-type": CONTENT_TYPE})
+    """Prometheus' text format, or OpenMetrics where the scraper accepts it."""
+    accept = ",".join(request.headers.getlist("accept"))
+    exposition, content_type = gateway_of(request).metrics.exposition(accept)
+    return Response(exposition, media_type=None, headers={"content-type": content_type})
