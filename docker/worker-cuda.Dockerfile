@@ -21,6 +21,7 @@ LABEL org.opencontainers.image.title="Sluice CUDA worker" \
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     python3 -m pip install --no-cache-dir grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1 \
       prometheus-client==0.26.0 pydantic-settings==2.16.3 huggingface-hub==2.4.0 httpx2==2.16.2 \
+      python-json-logger==4.2.0 \
  && python3 -m pip install --no-cache-dir --no-deps /wheels/*.whl \
  && useradd --uid 10001 --gid 0 --no-log-init --no-create-home --home-dir /home/sluice sluice \
  && mkdir -p /home/sluice /cache /models \

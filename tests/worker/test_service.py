@@ -64,6 +64,13 @@ async def test_another_protocol_version_is_refused_with_both_named(start: Start)
     assert "version 1" in caught.value.details()
 
 
+async def test_the_welcome_names_the_host(start: Start) -> None:
+    async with start() as client:
+        await client.open()
+        welcome = (await client.next("welcome")).welcome
+    assert welcome.host_name == socket.gethostname()
+
+
 async def test_a_session_must_begin_with_hello(start: Start) -> None:
     async with start() as client:
         client.call = client.stub.Session()

@@ -8,8 +8,15 @@ import logging
 import sys
 
 from sluice_worker.engines import EngineNotAvailable, check_engine
+from sluice_worker.logs import set_up_logs
 from sluice_worker.server import AddressInUse, WorkerServer
-from sluice_worker.settings import Settings, SettingsError, read_settings
+from sluice_worker.settings import (
+    Settings,
+    SettingsError,
+    TraceSettings,
+    read_settings,
+    read_trace_settings,
+)
 from sluice_worker.threads import end_process
 
 
@@ -18,14 +25,12 @@ def main() -> int:
     arguments = _parse()
     overrides = {"model_id": arguments.model} if arguments.model else {}
     try:
-        settings = read_settings(**overrides)
+        settings, traces = read_settings(**overrides), read_trace_settings()
         check_engine(settings.engine_name)
     except (SettingsError, EngineNotAvailable) as error:
         print(f"sluice_worker: {error}", file=sys.stderr)
         return 2
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs(settings.log_level, settings.log_format)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
     match arguments.command:
         case "download":
@@ -36,7 +41,7 @@ def main() -> int:
             from sluice_worker.commands import preflight
 
             return preflight(settings)
-    return _serve(settings)
+    return _serve(settings, traces)
 
 
 def _parse() -> argparse.Namespace:
@@ -57,16 +62,16 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, traces: TraceSettings) -> int:
     try:
-        return asyncio.run(_run(settings))
+        return asyncio.run(_run(settings, traces))
     except AddressInUse as error:
         print(f"sluice_worker: {error}", file=sys.stderr)
         return 2
 
 
-async def _run(settings: Settings) -> int:
-    return await WorkerServer(settings).run()
+async def _run(settings: Settings, traces: TraceSettings) -> int:
+    return await WorkerServer(settings, traces).run()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 from functools import partial
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -24,9 +25,12 @@ from sluice_worker.load_watch import LoadWatch
 from sluice_worker.loader import Loader, LoadFailed
 from sluice_worker.metrics import WorkerMetrics
 from sluice_worker.service import WorkerService
-from sluice_worker.settings import Settings
+from sluice_worker.settings import Settings, TraceSettings
 from sluice_worker.threads import from_thread, in_daemon_thread
 from sluice_worker.weights.source import served_name
+
+if TYPE_CHECKING:
+    from sluice_worker.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +62,9 @@ class AddressInUse(Exception):
 
 
 class WorkerServer:
-    """One worker. ``run`` returns the process's exit status."""
+    """One worker. ``run`` returns the process's exit status. No ``traces``: they are off."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, traces: TraceSettings | None = None) -> None:
         self._settings = settings
         self._model_name = served_name(settings)
         self._lifecycle = Lifecycle()
@@ -71,12 +75,14 @@ class WorkerServer:
         )
         self._loader = Loader(settings, self._model_name, self._lifecycle)
         self._metrics = WorkerMetrics(self._model_name)
+        self._tracing = _tracing(traces, self._model_name)
         self._service = WorkerService(
             self._model_name,
             self._lifecycle,
             self._metrics,
             batch_max=settings.batch_max,
             adapter_names=settings.adapter_names,
+            tracing=self._tracing,
         )
         self._health = health.aio.HealthServicer()
         self._engine: Engine | None = None
@@ -113,7 +119,7 @@ class WorkerServer:
                 task.cancel()
             await server.stop(grace=1.0)
             await asyncio.to_thread(self._loader.stop, STOP_LOADING_SECONDS)
-            await self._close_engine()
+            await asyncio.gather(self._close_engine(), self._close_tracing())
             metrics_server.shutdown()
             metrics_server.server_close()
         return 1 if self._failed.is_set() else 0
@@ -185,6 +191,10 @@ class WorkerServer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(closing, CLOSE_SECONDS)
 
+    async def _close_tracing(self) -> None:
+        if self._tracing:
+            await self._tracing.close()
+
     async def _watch(self) -> None:
         """Fail when a load stands still, or an engine that has rows: nobody else would notice."""
         limits = (self._settings.load_stall_seconds, self._settings.engine_stall_seconds)
@@ -215,3 +225,12 @@ class WorkerServer:
                 await self._service.wait_until_idle()
         except TimeoutError:
             log.warning("rows were still running after DRAIN_SECONDS")
+
+
+def _tracing(settings: TraceSettings | None, model_name: str) -> Tracing | None:
+    """None where traces are off: then nothing of OpenTelemetry is loaded."""
+    if settings is None or not settings.exporters:
+        return None
+    from sluice_worker.tracing import Tracing
+
+    return Tracing(settings, model_name)

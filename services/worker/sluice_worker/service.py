@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import logging
 import secrets
+import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 from sluice.worker.v1 import worker_pb2 as pb
@@ -21,8 +22,13 @@ from sluice_worker.engines.base import Engine, ErrorCode, RequestError, RowOutpu
 from sluice_worker.lifecycle import Condition, Lifecycle, state_name
 from sluice_worker.metrics import WorkerMetrics
 from sluice_worker.preparing import Preparer
+from sluice_worker.request_line import write_line
+from sluice_worker.request_record import RequestRecord
 from sluice_worker.session import GatewaySession, SessionStuck
 from sluice_worker.tokenizer_bundle import TokenizerBundle
+
+if TYPE_CHECKING:  # traces that are off are not even imported
+    from sluice_worker.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +58,16 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         *,
         batch_max: int,
         adapter_names: Sequence[str] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self._model_name = model_name
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._batch_max = batch_max
         self._adapter_names = adapter_names
+        self._tracing = tracing
         self._instance = secrets.token_hex(8)
+        self._host_name = socket.gethostname()
         self._numbers = itertools.count(1)
         self._sessions: dict[int, GatewaySession] = {}
         self._model: LoadedModel | None = None
@@ -116,6 +125,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._engine_has_rows = engine_has_rows
         if not self._row_count():
             self._idle.set()
+
+    def _note_end(self, record: RequestRecord) -> None:
+        """A request has ended, or was refused."""
+        write_line(record)
+        if self._tracing:
+            self._tracing.show(record)
 
     # Status
 
@@ -195,10 +210,15 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             protocol_version=PROTOCOL_VERSION,
             instance=self._instance,
             software_version=__version__,
+            host_name=self._host_name,
         )
         await context.write(pb.SessionResponse(welcome=welcome))
         session = GatewaySession(
-            next(self._numbers), first.hello.gateway, self._preparer, self._note_rows
+            next(self._numbers),
+            first.hello.gateway,
+            self._preparer,
+            on_rows=self._note_rows,
+            on_end=self._note_end,
         )
         log.info("session %d opened by %s", session.number, session.gateway)
         return session

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ByteSize,
     Field,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sluice_worker.adapter_list import Adapters
+from sluice_worker.logs import LogFormat
 
 EngineName = Literal["hf", "vllm", "fake"]
 
@@ -27,38 +29,6 @@ def _check_address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
-
-_ADAPTER_NAME = re.compile(r"[\w][\w./:@+-]{0,127}")
-
-
-def _parse_adapters(value: Any) -> Any:
-    """``name=source,name=source`` as pairs."""
-    if not isinstance(value, str):
-        return value
-    pairs = []
-    for item in filter(None, (part.strip() for part in value.split(","))):
-        name, equals, source = (part.strip() for part in item.partition("="))
-        if not (equals and source and _ADAPTER_NAME.fullmatch(name)):
-            raise ValueError(f"expected NAME=SOURCE, separated by commas, and found {item!r}")
-        pairs.append((name, source))
-    return tuple(pairs)
-
-
-def _check_adapters(adapters: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    names = [name for name, _ in adapters]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"the name {name} is given twice")
-    return adapters
-
-
-#: Names of adapters, each with a directory, ``pvc://CLAIM/PATH`` or hub id.
-Adapters = Annotated[
-    tuple[tuple[str, str], ...],
-    NoDecode,
-    BeforeValidator(_parse_adapters),
-    AfterValidator(_check_adapters),
-]
 
 #: Which engine serves a device when ENGINE does not say.
 ENGINE_BY_DEVICE: dict[str, EngineName] = {"cpu": "hf", "cuda": "vllm"}
@@ -219,6 +189,9 @@ class Settings(BaseSettings):
         description="A load in which no byte and no state moves for so long has failed. "
         "vLLM compiles in silence, for minutes.",
     )
+    log_format: LogFormat = Field(
+        "console", description="How it is logged: `console` for people, `json` for machines."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged."
     )
@@ -267,13 +240,70 @@ class Settings(BaseSettings):
         return self.engine or ENGINE_BY_DEVICE[self.model_device]
 
 
+EXPORTERS = ("otlp", "console", "none")
+
+OtlpProtocol = Literal["grpc", "http/protobuf"]
+
+
+def _check_exporters(value: str) -> str:
+    if not {part.strip() for part in value.split(",")} <= set(EXPORTERS):
+        raise ValueError(f"expected one of {', '.join(EXPORTERS)}, or a comma list of them")
+    return value
+
+
+class TraceSettings(BaseSettings):
+    """Those of OpenTelemetry's variables that say whether there are traces, and how they go.
+
+    Its SDK reads the others: endpoints and headers, sampler, batches, limits, the resource.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    otel_sdk_disabled: bool = False
+    otel_traces_exporter: Annotated[str, AfterValidator(_check_exporters)] | None = None
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    otel_exporter_otlp_protocol: OtlpProtocol | None = None
+    otel_exporter_otlp_traces_protocol: OtlpProtocol | None = None
+
+    @property
+    def exporters(self) -> tuple[str, ...]:
+        """Where traces go, by the names of the standard; empty: they are off."""
+        if self.otel_sdk_disabled:
+            return ()
+        named = self.otel_traces_exporter
+        if named is None and (
+            self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
+        ):
+            named = "otlp"
+        names = (part.strip() for part in (named or "none").split(","))
+        return tuple(name for name in names if name != "none")
+
+    @property
+    def protocol(self) -> OtlpProtocol:
+        """How they go there with OTLP."""
+        return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol or "grpc"
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
 def read_settings(**overrides: str) -> Settings:
     """The settings from the environment, but for ``overrides``.
 
     Raises SettingsError with a one-line message.
     """
+    return _read(lambda: Settings(fake=FakeSettings(), **overrides))  # type: ignore[arg-type]
+
+
+def read_trace_settings() -> TraceSettings:
+    """As read_settings, of traces."""
+    return _read(TraceSettings)
+
+
+def _read(make: Callable[[], S]) -> S:
     try:
-        return Settings(fake=FakeSettings(), **overrides)  # type: ignore[arg-type]
+        return make()
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from sluice_worker.engines.vllm.json_logs import CONFIG
 from sluice_worker.engines.vllm.plugin import WORKER_VARIABLE
 from sluice_worker.settings import Settings
 
@@ -22,6 +23,8 @@ def prepare_environment(settings: Settings) -> None:
         # The engine's processes are started anew, not forked: gRPC's threads do not survive a fork.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
+    if settings.log_format == "json" and os.environ.get("VLLM_CONFIGURE_LOGGING") != "0":
+        defaults["VLLM_LOGGING_CONFIG_PATH"] = str(CONFIG)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     os.environ[WORKER_VARIABLE] = str(os.getpid())
