@@ -131,7 +131,9 @@ def container(each: Object) -> Object:
 
 
 def environment(each: Object) -> dict[str, str]:
-    return {variable["name"]: variable["value"] for variable in container(each)["env"]}
+    """Variables but for those that the cluster fills in."""
+    given = [variable for variable in container(each)["env"] if "value" in variable]
+    return {variable["name"]: variable["value"] for variable in given}
 
 
 def one_model(**options: Any) -> Release:

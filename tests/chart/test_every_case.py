@@ -219,6 +219,7 @@ def test_the_services_take_the_environment_they_get(
                 for name, value in environment(each).items():
                     patched.setenv(name, given.get(value, value))
                 reader.read_settings()
+                reader.read_trace_settings()
 
 
 @every_case

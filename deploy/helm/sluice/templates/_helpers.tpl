@@ -109,6 +109,49 @@ for tokens in plain sight. Takes (list variables path-of-the-value the-chart's-o
 {{- end }}
 {{- end -}}
 
+{{/*
+How a service logs, and where its traces go, as environment variables. Takes (list root service-name).
+What stands for the pod comes first: variables are put together of those before them.
+*/}}
+{{- define "sluice.telemetry" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+- name: LOG_FORMAT
+  value: {{ $root.Values.logFormat }}
+{{- with $root.Values.tracing }}
+{{- if .endpoint }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- $attributes := list "k8s.pod.name=$(POD_NAME)" "k8s.namespace.name=$(POD_NAMESPACE)" }}
+{{- range $key, $value := .resourceAttributes }}
+{{- $attributes = append $attributes (printf "%s=%s" $key ($value | urlquery | replace "+" "%20")) }}
+{{- end }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: {{ join "," $attributes | quote }}
+- name: OTEL_SERVICE_NAME
+  value: {{ $name }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_EXPORTER_OTLP_PROTOCOL
+  value: {{ .protocol | quote }}
+{{- with .sampler }}
+- name: OTEL_TRACES_SAMPLER
+  value: {{ . }}
+{{- end }}
+{{- with .samplerArg }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* What gateways' and workers' pods have in common. Takes (dict root component model options). */}}
 {{- define "sluice.podSpec" -}}
 {{- $values := .root.Values -}}

@@ -19,7 +19,7 @@ metadata:
     {{- merge $checksum (deepCopy $model.podAnnotations) | toYaml | nindent 4 }}
 spec:
   {{- include "sluice.podSpec" . | nindent 2 }}
-  {{- /* After the drain: a second for the last calls, two to leave a download, ten for the engine. */}}
+  {{- /* After the drain: a second for the last calls, two to leave a download, ten for the engine and the traces. */}}
   terminationGracePeriodSeconds: {{ add $preStop (ceil $model.settings.drainSeconds) 20 }}
   containers:
     - name: worker
@@ -91,7 +91,8 @@ spec:
 
 {{/* All of a worker's environment but extraEnv. Takes (list root model). */}}
 {{- define "sluice.model.env" -}}
-{{- $address := (index . 0).Values.bindAddress -}}
+{{- $root := index . 0 -}}
+{{- $address := $root.Values.bindAddress -}}
 {{- with index . 1 -}}
 - name: WORKER_ADDRESS
   value: {{ printf "%s:50051" $address | quote }}
@@ -104,6 +105,7 @@ spec:
   value: {{ . | quote }}
 {{- end }}
 {{ include "sluice.model.sourceEnv" . }}
+{{ include "sluice.telemetry" (list $root "sluice-worker") }}
 {{- include "sluice.settings" .settings }}
 {{- if .loraModules }}
 {{- $adapters := list }}
