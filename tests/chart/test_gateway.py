@@ -135,15 +135,60 @@ def test_alerts_use_metrics_that_are_exported() -> None:
     assert used <= exported
 
 
-def test_every_alert_has_a_test_in_which_it_fires() -> None:
+def test_every_alert_has_a_test_in_which_it_is_silent_fires_and_clears() -> None:
     cases = yaml.safe_load((Path(__file__).parent / "alerts_test.yaml").read_text())["tests"]
-    asked = [question for case in cases for question in case["promql_expr_test"]]
-    fired = {
-        re.search('alertname="([^"]+)"', sample["labels"])[1]  # type: ignore[index]
-        for question in asked
-        for sample in question["exp_samples"]
+    fired = []
+    for case in cases:
+        told = [
+            {
+                re.search('alertname="([^"]+)"', sample["labels"])[1]  # type: ignore[index]
+                for sample in question["exp_samples"]
+            }
+            for question in case["promql_expr_test"]
+        ]
+        if named := set().union(*told):
+            assert told[0] == told[-1] == set(), case["name"]
+            fired += named
+    assert sorted(fired) == sorted(rule["alert"] for group in ALERTS for rule in group["rules"])
+
+
+def test_alerts_of_a_release_are_those_of_the_file_unless_values_say_otherwise() -> None:
+    enabled = {"monitoring": {"prometheusRule": {"enabled": True}}}
+    assert render(enabled).one("PrometheusRule")["spec"]["groups"] == ALERTS
+
+
+def test_thresholds_are_values(tmp_path: Path) -> None:
+    changed = {
+        "SluiceErrors": 0.2,
+        "SluiceOverloaded": 1.5,
+        "SluiceQueue": 100,
+        "SluiceQueueGrowing": 20,
+        "SluiceKvCacheFull": 0.5,
+        "SluiceSlowFirstToken": 1,
+        "SluiceFailovers": 0,
     }
-    assert fired == {rule["alert"] for group in ALERTS for rule in group["rules"]}
+    rule = {"enabled": True, "thresholds": changed, "runbookUrl": "https://wiki.example/sluice"}
+    spec = render({"monitoring": {"prometheusRule": rule}}).one("PrometheusRule")["spec"]
+    found = {each["alert"]: each for each in spec["groups"][0]["rules"]}
+    for before in ALERTS[0]["rules"]:
+        name, after = before["alert"], found[before["alert"]]
+        expr = before["expr"]
+        if name in changed:
+            expr, _, _ = expr.rpartition(" > ")
+            expr = f"{expr} > {changed[name]}"
+        assert after["expr"] == expr
+        anchor = f"#{name.lower()}"
+        assert before["annotations"]["runbook_url"] == f"docs/operations.md{anchor}"
+        assert after["annotations"]["runbook_url"] == f"https://wiki.example/sluice{anchor}"
+    if shutil.which("promtool"):
+        (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
+        subprocess.run(["promtool", "check", "rules", str(tmp_path / "rules.yaml")], check=True)
+
+
+def test_every_alert_has_its_paragraph_in_the_operations_page() -> None:
+    page = (CHART.parents[2] / "docs" / "operations.md").read_text()
+    headings = re.findall(r"^### (Sluice\w+)\n\n(?=\S)", page, re.MULTILINE)
+    assert headings == [rule["alert"] for rule in ALERTS[0]["rules"]]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

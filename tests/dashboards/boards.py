@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,17 @@ class Query:
 
 
 def panels(dashboard: Json) -> list[Json]:
-    """What shows data: all but the rows' titles."""
+    """What shows data: all but the rows' titles, and what is inside of a collapsed row."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
-def _queries() -> list[Query]:
+def collapsed(dashboard: Json) -> list[Json]:
+    """What is inside of collapsed rows: it needs GPUs."""
+    rows = [panel for panel in dashboard["panels"] if panel["type"] == "row"]
+    return [panel for row in rows for panel in row["panels"]]
+
+
+def _queries(shown: Callable[[Json], list[Json]]) -> list[Query]:
     return [
         Query(
             name,
@@ -72,9 +79,12 @@ def _queries() -> list[Query]:
             target["instant"],
         )
         for name, dashboard in DASHBOARDS.items()
-        for panel in panels(dashboard)
+        for panel in shown(dashboard)
         for target in panel["targets"]
     ]
 
 
-QUERIES = _queries()
+QUERIES = _queries(panels)
+
+#: Of the row for GPUs: NVIDIA's exporter and vLLM itself are what answers them.
+GPU_QUERIES = _queries(collapsed)

@@ -17,6 +17,7 @@ import httpx
 import openai
 import pytest
 
+from tests.dashboards.boards import GPU_QUERIES
 from tests.engines import READY_SECONDS, vllm_environment
 from tests.processes import Gateway, Worker, gateway, worker
 from tests.sse import chat
@@ -57,6 +58,15 @@ def test_a_gateway_serves_models_of_both_engines(both: tuple[Gateway, Worker]) -
     assert hello
     assert said(front, "on-vllm") == hello
     assert len({hello, said(front, "pirate"), said(front, "poet")}) == 3
+
+
+def test_vllm_exports_what_the_dashboard_asks_it_for(both: tuple[Gateway, Worker]) -> None:
+    front, vllm = both
+    said(front, "on-vllm")
+    exported = set(re.findall(r"^(vllm:\w+)", vllm.metrics(), re.MULTILINE))
+    asked = {name for query in GPU_QUERIES for name in re.findall(r"vllm:\w+", query.expr)}
+    assert asked
+    assert asked <= exported
 
 
 def test_adapters_stream_with_the_official_client(both: tuple[Gateway, Worker]) -> None:
