@@ -34,14 +34,7 @@ def _either(*rules: Json) -> Json:
     return {"anyOf": list(rules)}
 
 
-_TIMINGS = _either(_only("include_timings", {"const": False}), _with("include_usage", _TRUE))
-_STREAM = _either(
-    _only("stream_options", _NULL),
-    {
-        **_with("stream", _TRUE),
-        "properties": {"stream": _TRUE, "stream_options": _either(_NULL, _TIMINGS)},
-    },
-)
+_STREAM = _either(_only("stream_options", _NULL), _with("stream", _TRUE))
 _TEXT = _either(_NULL, _with("type", {"const": "text"}))
 _FORM = _either(_only("structured_outputs", _NULL), _only("response_format", _TEXT))
 _TOOLS = _either(
