@@ -1,8 +1,8 @@
 """Train the demo model from scratch: `python -m demo.train`.
 
 Makes the corpus as it goes, trains the tokenizer, then the model, and writes a Hugging Face
-directory. The same seed on the same kind of processor gives the same model. A step takes about
-0.55 seconds of processor time on an Intel Xeon that others use too (bfloat16 products).
+directory. The same seed on the same kind of processor gives the same model. A step takes
+about 0.45 seconds of processor time on an Intel Xeon with AMX, 0.32 with --compile.
 """
 
 from __future__ import annotations

