@@ -103,7 +103,9 @@ async def test_what_was_refused_has_its_own_line_and_no_other(lone: Worker) -> N
 
 
 @pytest.mark.parametrize(
-    "given", ["", "nonsense", Parent().unsampled, f"00-{'0' * 32}-{'1' * 16}-01"]
+    "given",
+    ["", "nonsense", Parent().unsampled, f"00-{'0' * 32}-{'1' * 16}-01"],
+    ids=["none", "nonsense", "unsampled", "zeros"],
 )
 async def test_without_a_sampled_trace_it_names_none(lone: Worker, given: str) -> None:
     request_id = f"untraced {given}"
