@@ -35,7 +35,7 @@ def test_a_whole_answer_tells_in_a_header(front: Gateway) -> None:
     told = durations(answer.headers["server-timing"])
     assert list(told) == ["gateway", "queue", "prefill", "decode", "total"]
     assert sum(told.values()) - told["total"] == pytest.approx(told["total"], abs=0.5)
-    assert told["decode"] >= 19 * 5
+    assert told["decode"] > 18 * 5  # the engine keeps its pace, the ways to here do not
 
 
 def test_the_last_chunk_of_a_stream_tells_when_asked(front: Gateway) -> None:
@@ -48,7 +48,7 @@ def test_the_last_chunk_of_a_stream_tells_when_asked(front: Gateway) -> None:
     parts = ("gateway_seconds", "queue_seconds", "prefill_seconds")
     total = sum(told[part] for part in parts)
     assert total == pytest.approx(told["time_to_first_token_seconds"], abs=1e-4)
-    assert told["total_seconds"] - told["time_to_first_token_seconds"] >= 19 * 0.005
+    assert told["total_seconds"] - told["time_to_first_token_seconds"] > 18 * 0.005
 
 
 def test_completions_tell_it_too(front: Gateway) -> None:

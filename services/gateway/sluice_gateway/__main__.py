@@ -34,7 +34,7 @@ def _run(settings: Settings, traces: TraceSettings) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, traces))
-    except AddressInUse as error:
+    except (SettingsError, AddressInUse) as error:
         return _refuse(error)
     return 0
 

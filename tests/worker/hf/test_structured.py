@@ -9,6 +9,7 @@ import re
 import shutil
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -116,13 +117,31 @@ def test_answers_to_random_schemas_are_valid_or_cut_off(engine: HfEngine, text: 
     assert finished > 0.5 * len(results.finish)
 
 
+#: Letters that are no letters to Python: circled and squared ones.
+_SYMBOLS = {*range(0x24B6, 0x24EA), *range(0x1F130, 0x1F18A)}
+
+
+def is_word_behind_yes_or_no(value: str) -> bool:
+    """As the engine's regular expressions have \\w: with marks, and of a newer Unicode."""
+    found = re.fullmatch("(yes|no)/(.{1,3})", value)
+    if found is None:
+        return False
+    kinds = ("L", "M", "N", "Pc", "Cn")  # Cn: not assigned yet, to this Python
+    return all(
+        unicodedata.category(char).startswith(kinds)
+        or char in "\u200c\u200d"
+        or ord(char) in _SYMBOLS
+        for char in found[2]
+    )
+
+
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0}, {"temperature": 2.0, "top_p": 0.9}])
 def test_regexes_choices_and_grammars_are_kept_to(
     sampling: dict[str, Any], engine: HfEngine, text: Any
 ) -> None:
     cases: list[tuple[StructuredOutput, Any]] = [
         (regex(r"[a-c]{2,9}-\d{3}"), re.compile(r"[a-c]{2,9}-\d{3}").fullmatch),
-        (regex(r"^(yes|no)/(\w{1,3})$"), re.compile(r"(yes|no)/(\w{1,3})").fullmatch),
+        (regex(r"^(yes|no)/(\w{1,3})$"), is_word_behind_yes_or_no),
         (regex("(a|aa){1,20}b"), re.compile("(a|aa){1,20}b").fullmatch),
         (choices("yes", "no", "yes and no"), {"yes", "no", "yes and no"}.__contains__),
         (choices("日本", 'q"\\\n\t', "<|im_end|>x", "\x01"),
