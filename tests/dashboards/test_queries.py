@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,21 +127,46 @@ def put_load_on(url: str, lost: Worker) -> None:
             time.sleep(0.02)
 
     deeds = [answer_many, answer_many, answer, compute, fail, refuse, leave]
+    at_length = [stream_at_length] * 4
     with (
         httpx.Client(base_url=f"{url}/v1/chat", timeout=30) as client,
-        ThreadPoolExecutor(len(deeds)) as pool,
+        ThreadPoolExecutor(len(deeds) + len(at_length)) as pool,
     ):
         doing = [pool.submit(repeat, deed, client) for deed in deeds]
         time.sleep(LOSS_AFTER_SECONDS)
+        begun = threading.Barrier(len(at_length) + 1)
+        doing += [pool.submit(deed, client, begun) for deed in at_length]
+        begun.wait(timeout=10)
+        until_it_has_rows(lost, url)
         lost.process.signal(signal.SIGKILL)
         for each in doing:
             each.result()
+
+
+def until_it_has_rows(worker: Worker, url: str) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        told = {each["address"]: each for each in httpx.get(f"{url}/health").json()["workers"]}
+        if told[worker.address]["rows_running"]:
+            return
+        assert time.monotonic() < deadline, told
+        time.sleep(0.02)
 
 
 def answer_many(client: httpx.Client) -> None:
     """More rows than one batch has places, so that some wait."""
     body = chat(model=MODEL, max_tokens=40, n=8)
     assert client.post("/completions", json=body).status_code == 200
+
+
+def stream_at_length(client: httpx.Client, begun: threading.Barrier) -> None:
+    """A row that is there for long enough that its worker can be lost under it."""
+    body = chat(model=MODEL, max_tokens=400, stream=True)
+    with client.stream("POST", "/completions", json=body) as response:
+        lines = response.iter_lines()
+        assert next(lines)
+        begun.wait(timeout=10)
+        assert [line for line in lines if line][-1] == "data: [DONE]"
 
 
 def answer(client: httpx.Client) -> None:
