@@ -190,6 +190,7 @@ ENGINES: dict[str, Callable[[Job], Result]] = {
     "sluice fp32": ours("float32"),
     "sluice fp16": ours("float16"),
     "sluice bf16": ours("bfloat16"),
+    "sluice int8": ours("int8"),
     **{name: peer(measure) for name, measure in PEERS.items()},
 }
 """Name to function."""

@@ -56,6 +56,14 @@ def test_a_wrong_value_is_named_in_one_line(
     assert "\n" not in message
 
 
+def test_vllm_refuses_the_hf_engines_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DTYPE", "int8")
+    assert read_settings().dtype == "int8"
+    monkeypatch.setenv("ENGINE", "vllm")
+    with pytest.raises(SettingsError, match=r"ENGINE=hf.*QUANTIZATION"):
+        read_settings()
+
+
 def test_the_hf_engine_refuses_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_DEVICE", "cuda")
     monkeypatch.setenv("ENGINE", "hf")

@@ -13,11 +13,11 @@ from sluice_worker.server import AddressInUse, WorkerServer
 from sluice_worker.settings import (
     Settings,
     SettingsError,
-    TraceSettings,
     read_settings,
     read_trace_settings,
 )
 from sluice_worker.threads import end_process
+from sluice_worker.trace_settings import TraceSettings
 
 
 def main() -> int:

@@ -25,8 +25,9 @@ from sluice_worker.load_watch import LoadWatch
 from sluice_worker.loader import Loader, LoadFailed
 from sluice_worker.metrics import WorkerMetrics
 from sluice_worker.service import WorkerService
-from sluice_worker.settings import Settings, TraceSettings
+from sluice_worker.settings import Settings
 from sluice_worker.threads import from_thread, in_daemon_thread
+from sluice_worker.trace_settings import TraceSettings
 from sluice_worker.weights.source import served_name
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The worker's settings. The environment is read here and nowhere else."""
+"""The worker's settings. The environment is read here and in ``trace_settings.py``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice_worker.adapter_list import Adapters
 from sluice_worker.logs import LogFormat
+from sluice_worker.trace_settings import TraceSettings
 
 EngineName = Literal["hf", "vllm", "fake"]
 
@@ -125,8 +126,9 @@ class Settings(BaseSettings):
     kv_cache_bytes: ByteSize | None = Field(
         None, gt=0, description="Memory for keys and values (`2GiB`); default: by free memory."
     )
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="Of the weights; `auto`: the checkpoint's own."
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = Field(
+        "auto",
+        description="Of the weights; `auto`: the checkpoint's own. `int8`: hf engine only.",
     )
     prefill_chunk: int = Field(
         256,
@@ -212,6 +214,8 @@ class Settings(BaseSettings):
                     raise ValueError(f"{name.upper()}={value} needs ENGINE=vllm; leave it out")
         if self.lora_modules and self.engine_name == "hf":
             raise ValueError("LORA_MODULES needs ENGINE=vllm; leave it out")
+        if self.dtype == "int8" and self.engine_name == "vllm":
+            raise ValueError("DTYPE=int8 needs ENGINE=hf; with vLLM, QUANTIZATION says such things")
         if self.engine_name == "hf" and self.model_device != "cpu":
             raise ValueError("ENGINE=hf runs on the CPU; set MODEL_DEVICE=cpu or ENGINE=vllm")
         return self
@@ -238,51 +242,6 @@ class Settings(BaseSettings):
     def engine_name(self) -> EngineName:
         """The engine, chosen by the device when not set."""
         return self.engine or ENGINE_BY_DEVICE[self.model_device]
-
-
-EXPORTERS = ("otlp", "console", "none")
-
-OtlpProtocol = Literal["grpc", "http/protobuf"]
-
-
-def _check_exporters(value: str) -> str:
-    if not {part.strip() for part in value.split(",")} <= set(EXPORTERS):
-        raise ValueError(f"expected one of {', '.join(EXPORTERS)}, or a comma list of them")
-    return value
-
-
-class TraceSettings(BaseSettings):
-    """Those of OpenTelemetry's variables that say whether there are traces, and how they go.
-
-    Its SDK reads the others: endpoints and headers, sampler, batches, limits, the resource.
-    """
-
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
-
-    otel_sdk_disabled: bool = False
-    otel_traces_exporter: Annotated[str, AfterValidator(_check_exporters)] | None = None
-    otel_exporter_otlp_endpoint: str | None = None
-    otel_exporter_otlp_traces_endpoint: str | None = None
-    otel_exporter_otlp_protocol: OtlpProtocol | None = None
-    otel_exporter_otlp_traces_protocol: OtlpProtocol | None = None
-
-    @property
-    def exporters(self) -> tuple[str, ...]:
-        """Where traces go, by the names of the standard; empty: they are off."""
-        if self.otel_sdk_disabled:
-            return ()
-        named = self.otel_traces_exporter
-        if named is None and (
-            self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
-        ):
-            named = "otlp"
-        names = (part.strip() for part in (named or "none").split(","))
-        return tuple(name for name in names if name != "none")
-
-    @property
-    def protocol(self) -> OtlpProtocol:
-        """How they go there with OTLP."""
-        return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol or "grpc"
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sluice_worker import __version__
 from sluice_worker.request_record import RequestRecord
 from sluice_worker.request_trace import show_request
-from sluice_worker.settings import OtlpProtocol, TraceSettings
+from sluice_worker.trace_settings import OtlpProtocol, TraceSettings
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ prepare_libraries()  # before torch is imported in this process
 import torch  # noqa: E402
 from sluice_worker.engines.hf import HfOptions, load  # noqa: E402
 from sluice_worker.engines.hf.engine import HfEngine  # noqa: E402
+from sluice_worker.engines.hf.linear_int8 import is_exact  # noqa: E402
 
 from tests.worker.hf import models  # noqa: E402
 
@@ -20,6 +21,9 @@ Loader = Callable[..., HfEngine]
 
 needs_bfloat16 = pytest.mark.skipif(
     not torch.cpu._is_avx512_bf16_supported(), reason="the CPU has no bfloat16 instructions"
+)
+needs_int8 = pytest.mark.skipif(
+    not is_exact(), reason="the CPU has no instructions for products of 8 bits"
 )
 
 
@@ -43,6 +47,8 @@ class Zoo:
             model = models.build(kind)
             if dtype == "float16":
                 models.round_to_half(model)
+            if dtype == "int8":
+                models.round_to_int8(model)
             self._references[key] = models.Reference(model)
         return self._references[key]
 

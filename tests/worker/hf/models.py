@@ -91,6 +91,25 @@ def round_to_half(model: Any) -> Any:
     return model
 
 
+def round_to_int8(model: Any) -> Any:
+    """The same model with the weights of int8, computing in float32: nothing else is rounded."""
+    from transformers.pytorch_utils import Conv1D
+
+    def rounded(weight: torch.Tensor, outputs: int) -> torch.nn.Parameter:
+        scales = weight.abs().amax(1 - outputs, keepdim=True) / 127
+        return torch.nn.Parameter((weight / scales).nan_to_num().round() * scales)
+
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.weight = torch.nn.Parameter(module.weight.half().float())
+            elif isinstance(module, torch.nn.Linear):  # one that was the embedding is not any more
+                module.weight = rounded(module.weight, 0)
+            elif isinstance(module, Conv1D):
+                module.weight = rounded(module.weight, 1)
+    return model
+
+
 class Reference:
     """transformers' greedy continuation of prompts, remembered."""
 

@@ -9,7 +9,7 @@ import torch
 from sluice_worker.engines.hf.attention import Sharing
 
 from tests.worker.hf import models
-from tests.worker.hf.conftest import Loader, Zoo, needs_bfloat16
+from tests.worker.hf.conftest import Loader, Zoo, needs_bfloat16, needs_int8
 from tests.worker.hf.driver import Stepper, request
 
 OWN = ["llama", "llama-tied", "llama3-rope", "yarn-rope", "linear-rope", "dynamic-rope", "mistral",
@@ -45,22 +45,36 @@ def test_every_architecture_continues_as_transformers_does(
         assert results.tokens[row] == reference.greedy(prompt, 24)
 
 
-@needs_bfloat16
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
-def test_in_bfloat16_a_token_is_the_best_or_as_good_within_its_precision(
-    kind: str, zoo: Zoo, engine_of: Loader
+@pytest.mark.parametrize(
+    ("kind", "dtype", "precision"),
+    [
+        *(pytest.param(k, "bfloat16", 0.05, marks=needs_bfloat16) for k in ("llama", "qwen3")),
+        *(
+            pytest.param(k, "int8", 0.001, marks=needs_int8)
+            for k in ("llama-tied", "mistral", "qwen2", "qwen3", "gpt2", "olmo2", "gemma2")
+        ),
+    ],
+)
+def test_a_token_is_the_best_or_as_good_within_the_precision(
+    kind: str, dtype: str, precision: float, zoo: Zoo, engine_of: Loader
 ) -> None:
-    """Not identical to float32: a tie within rounding falls either way."""
-    stepper = Stepper(engine_of(kind, dtype="bfloat16", batch_max=4))
+    """Not identical to float32, where inputs are rounded: a near tie falls either way.
+
+    The reference has the weights that int8 has. bfloat16 rounds its sums too.
+    """
+    engine = engine_of(kind, dtype=dtype, batch_max=4)
+    assert engine.path == PATHS[kind]
+    stepper = Stepper(engine)
     prompts = models.prompts(5)
     for row, prompt in enumerate(prompts):
         stepper.submit(request(prompt, row))
     results = stepper.run()
+    reference = zoo.reference(kind, "int8" if dtype == "int8" else "float32")
     for row, prompt in enumerate(prompts):
         tokens = results.tokens[row]
-        logits = zoo.reference(kind).logits(prompt + tokens)[len(prompt) - 1 : -1]
+        logits = reference.logits(prompt + tokens)[len(prompt) - 1 : -1]
         chosen = logits.gather(1, torch.tensor(tokens).unsqueeze(1)).squeeze(1)
-        assert (logits.amax(1) - chosen).max() < 0.05 * logits.abs().max()
+        assert (logits.amax(1) - chosen).max() < precision * logits.abs().max()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -18,12 +18,14 @@ from sluice_worker.engines.hf.invariance import (
 )
 
 from tests.worker.hf import models
-from tests.worker.hf.conftest import Loader, Zoo, needs_bfloat16
+from tests.worker.hf.conftest import Loader, Zoo, needs_bfloat16, needs_int8
 from tests.worker.hf.driver import Results, Stepper, request
 
 MODES = [("llama", "float32"), ("llama", "float16"), ("llama-group4", "float16"),
          ("qwen3", "float16"), ("gpt2", "float32"), ("gpt2", "float16"),
-         pytest.param("llama", "bfloat16", marks=needs_bfloat16)]  # fmt: skip
+         pytest.param("llama", "bfloat16", marks=needs_bfloat16),
+         pytest.param("llama", "int8", marks=needs_int8),
+         pytest.param("gpt2", "int8", marks=needs_int8)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "dtype"), MODES)

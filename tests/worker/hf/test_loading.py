@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from sluice_worker.engines.hf import HfOptions, ModelLoadError, load
+from sluice_worker.engines.hf import HfOptions, ModelLoadError, linear, load
 from sluice_worker.engines.hf.engine import HfEngine
 from transformers import AutoModelForCausalLM
 
@@ -165,6 +165,14 @@ def test_bfloat16_is_refused_where_it_would_be_slow(
         load_from(zoo.path("llama"), dtype="bfloat16")
 
 
+def test_int8_is_refused_where_its_products_would_not_be_exact(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "is_exact", lambda: False)
+    with pytest.raises(ModelLoadError, match=r"no instructions for products of 8 bits .*DTYPE"):
+        load_from(zoo.path("llama"), dtype="int8")
+
+
 @needs_bfloat16
 def test_bfloat16_is_refused_where_rounding_would_hide_an_error(zoo: Zoo) -> None:
     with pytest.raises(ModelLoadError, match="set DTYPE to auto"):
@@ -200,6 +208,11 @@ def test_weights_beyond_float16_are_kept_in_float32_and_it_is_said(
     path = models.save(model.to(torch.bfloat16), tmp_path)
     with pytest.raises(ModelLoadError, match="too large for float16"):
         load_from(path, dtype="float16")
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[0, 0] = 0.0
+        model.model.embed_tokens.weight[0, 0] = 1e5
+    with pytest.raises(ModelLoadError, match="too large for float16"):
+        load_from(models.save(model, tmp_path / "embedding"), dtype="float16")
     with caplog.at_level(logging.WARNING):
         engine = load_from(path)
     assert "too large for float16" in caplog.text

@@ -228,5 +228,6 @@ def test_weights_that_grow_in_memory_are_counted_so(tmp_path: Path) -> None:
     assert preflight._growth(Settings(dtype="auto"), known) == 1.0
     assert preflight._growth(Settings(dtype="bfloat16"), known) == 1.0
     assert preflight._growth(Settings(dtype="float32"), known) == 2.0
+    assert preflight._growth(Settings(dtype="int8"), known) == 0.75
     (model / "config.json").write_text('{"torch_dtype": "float32"}')
     assert preflight._growth(Settings(dtype="bfloat16"), known) == 0.5

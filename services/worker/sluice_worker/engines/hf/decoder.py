@@ -150,7 +150,7 @@ def read_decoder(
     embedding = reader.read("model.embed_tokens.weight")
     head_name = "lm_head.weight"
     head = pack(reader.read(head_name) if head_name in checkpoint else embedding)
-    embedding = embedding.to(pack.storage)
+    embedding = pack.embedding(embedding)
     layers = [reader.layer(f"model.layers.{index}.") for index in range(shape.layers)]
     norm = reader.read("model.norm.weight").float()
     counts = pack.row_counts((shape.intermediate,))

@@ -2,7 +2,8 @@
 
 ``functional.linear`` packs its weights anew in every call, which at few rows costs more than
 the product. FBGEMM keeps float16 weights packed and computes in float32; oneDNN does
-the same for float32, and for bfloat16 with inputs and outputs rounded to it.
+the same for float32, and for bfloat16 with inputs and outputs rounded to it. Weights of 8 bits
+are in ``linear_int8.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sluice_worker.engines.hf.invariance import (
     agreeing_counts,
     common_counts,
 )
+from sluice_worker.engines.hf.linear_int8 import Int8Linear, is_exact
 
 _FP16_MAX = 65504.0
 _PROBE_WIDTH = 2048
@@ -27,6 +29,13 @@ _PROBE_WIDTH = 2048
 
 class Fp16RangeError(Exception):
     """A weight is too large for float16."""
+
+
+def check_fp16_range(weight: torch.Tensor) -> None:
+    """Raises Fp16RangeError."""
+    low, high = torch.aminmax(weight.masked_fill(~torch.isfinite(weight), 0.0))
+    if max(-low.item(), high.item()) > _FP16_MAX:
+        raise Fp16RangeError
 
 
 class Linear(Protocol):
@@ -45,9 +54,7 @@ class Fp16Linear:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         weight = weight.float()
-        low, high = torch.aminmax(weight.masked_fill(~torch.isfinite(weight), 0.0))
-        if max(-low.item(), high.item()) > _FP16_MAX:
-            raise Fp16RangeError
+        check_fp16_range(weight)
         self.out_features, self.in_features = weight.shape
         bias = None if bias is None else bias.float()
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
@@ -108,12 +115,17 @@ KERNELS: dict[str, Callable[[torch.Tensor, torch.Tensor | None], Linear]] = {
     "fbgemm-fp16": Fp16Linear,
     "onednn-fp32": Fp32Linear,
     "onednn-bf16": Bf16Linear,
+    "onednn-int8": Int8Linear,
     "plain-fp32": PlainLinear,
 }
 
 
-STORAGE = {"fbgemm-fp16": torch.float16, "onednn-bf16": torch.bfloat16}
-"""What a kernel keeps weights in, if not float32. Embeddings are kept in the same."""
+_EMBEDDINGS = {
+    "fbgemm-fp16": torch.float16,
+    "onednn-bf16": torch.bfloat16,
+    "onednn-int8": torch.float16,
+}
+"""What embeddings are kept in beside a kernel, if not float32."""
 
 
 def kernel_for(precision: str) -> str:
@@ -128,6 +140,10 @@ def kernel_for(precision: str) -> str:
         if not (available and torch.cpu._is_avx512_bf16_supported()):  # noqa: SLF001
             raise LookupError("this CPU has no AVX-512 instructions for bfloat16")
         return "onednn-bf16"
+    if precision == "int8":
+        if not (available and is_exact()):
+            raise LookupError("this CPU has no instructions for products of 8 bits (VNNI or AMX)")
+        return "onednn-int8"
     return "onednn-fp32" if available else "plain-fp32"
 
 
@@ -135,7 +151,7 @@ class LinearFactory:
     """Packs linear layers with one kernel and finds row counts that suit them all."""
 
     def __init__(self, kernel: str) -> None:
-        self.storage = STORAGE.get(kernel, torch.float32)
+        self._embedding = _EMBEDDINGS.get(kernel, torch.float32)
         self._pack = KERNELS[kernel]
         self._agreeing: dict[tuple[int, int], frozenset[int]] = {}
 
@@ -147,8 +163,16 @@ class LinearFactory:
             self._agreeing[shape] = self._probe(shape)
         return linear
 
+    def embedding(self, weight: torch.Tensor) -> torch.Tensor:
+        """An embedding as it is kept. Raises Fp16RangeError."""
+        if self._embedding is torch.float16:
+            check_fp16_range(weight)
+        return weight.to(self._embedding)
+
     def row_counts(self, widths: tuple[int, ...] = ()) -> RowCounts:
         """The counts that are good for all layers made so far."""
+        if self._pack is Int8Linear:  # which has elementwise operations on its inputs
+            widths = (*widths, *{width for _, width in self._agreeing})
         return common_counts(self._agreeing.values(), widths) if self._agreeing else NOT_INVARIANT
 
     def _probe(self, shape: tuple[int, int]) -> frozenset[int]:

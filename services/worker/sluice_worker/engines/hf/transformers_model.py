@@ -15,12 +15,13 @@ from sluice_worker.engines.hf.options import ModelLoadError
 log = logging.getLogger(__name__)
 
 
-class HalfEmbedding(torch.nn.Module):
-    """An embedding kept in float16 that gives float32."""
+class PackedEmbedding(torch.nn.Module):
+    """An embedding that may be kept in fewer bits and gives float32."""
 
     def __init__(self, weight: torch.Tensor) -> None:
+        """``weight``: as it is kept."""
         super().__init__()
-        self.weight = torch.nn.Parameter(weight.half(), requires_grad=False)
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Embeddings of ``ids``, in float32."""
@@ -60,7 +61,6 @@ def pack_model(model: Any, pack: LinearFactory) -> None:
     """Replace linear layers and embeddings one by one, then make the rest float32."""
     from transformers.pytorch_utils import Conv1D
 
-    half = pack.storage is torch.float16
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is torch.nn.Linear:
@@ -68,13 +68,13 @@ def pack_model(model: Any, pack: LinearFactory) -> None:
             elif type(child) is Conv1D:
                 weight = child.weight.detach().t()
                 setattr(parent, name, LinearModule(pack(weight, child.bias)))
-            elif type(child) is torch.nn.Embedding and half:
-                setattr(parent, name, HalfEmbedding(child.weight.detach()))
+            elif type(child) is torch.nn.Embedding:
+                setattr(parent, name, PackedEmbedding(pack.embedding(child.weight.detach())))
     _make_rest_float(model)
 
 
 def _make_rest_float(model: Any) -> None:
-    kept = {id(module.weight) for module in model.modules() if isinstance(module, HalfEmbedding)}
+    kept = {id(module.weight) for module in model.modules() if isinstance(module, PackedEmbedding)}
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point() and id(tensor) not in kept:
             tensor.data = tensor.data.float()
