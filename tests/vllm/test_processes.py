@@ -131,7 +131,7 @@ def alive(pid: int) -> bool:
 
 def core_of(pid: int) -> int:
     for child in children(pid):
-        if "EngineCore" in Path(f"/proc/{child}/cmdline").read_text():
+        if "EngineCore" in name_of(child):
             return child
     raise AssertionError("vLLM's core is not there")
 
@@ -154,7 +154,6 @@ def test_a_killed_core_ends_streams_within_two_seconds_and_the_worker_fails() ->
         lines: list[str] = []
         killed = 0.0
         body = chat("Say hello", max_tokens=1500, ignore_eos=True, stream=True)
-        # In one thread: a second one of this process may get no turn beside vLLM's, which spin.
         with httpx.stream(
             "POST", f"{front.url}/v1/chat/completions", json=body, timeout=60
         ) as answer:
@@ -170,6 +169,33 @@ def test_a_killed_core_ends_streams_within_two_seconds_and_the_worker_fails() ->
         assert error["code"] == "worker_lost"
         assert vllm.process.wait(15) == 1
         wait_gone(started, 15)
+
+
+def test_on_a_cpu_vllms_processes_sleep_while_they_wait_for_each_other() -> None:
+    if vllm_environment()["MODEL_DEVICE"] != "cpu":
+        pytest.skip("beside a GPU they spin, on cores of their own")
+    with (
+        worker("demo", **vllm_environment()) as vllm,
+        gateway(vllm.address, wait=False) as front,
+    ):
+        front.wait_ready(seconds=READY_SECONDS)
+        core = core_of(vllm.process.pid)
+        (computes,) = (pid for pid in children(core) if "Worker" in name_of(pid))
+        before = [naps(core), naps(computes)]
+        said(front, None, max_tokens=200, ignore_eos=True)
+        after = [naps(core), naps(computes)]
+    assert [late - early >= 200 for early, late in zip(before, after, strict=True)] == [True] * 2
+
+
+def name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def naps(pid: int) -> int:
+    """How often a process's main thread has gone to sleep."""
+    found = re.search(r"\nvoluntary_ctxt_switches:\t(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1])
 
 
 def test_an_idle_core_that_is_killed_ends_the_worker_too() -> None:
@@ -262,7 +288,7 @@ def test_two_machines_share_a_model_and_end_together() -> None:
 
 
 def test_a_stream_goes_on_with_the_other_engine_when_a_core_is_killed() -> None:
-    body = chat("Tell me a story", max_tokens=400, temperature=0, ignore_eos=True, stream=True)
+    body = chat("Tell me a story", max_tokens=1000, temperature=0, ignore_eos=True, stream=True)
     with (
         worker("demo", ENGINE="hf", DTYPE="float32") as hf,
         worker("demo", **vllm_environment()) as vllm,

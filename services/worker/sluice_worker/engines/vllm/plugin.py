@@ -7,6 +7,7 @@ import threading
 import time
 
 from sluice_worker.engines.vllm.load_failure import tell_failures
+from sluice_worker.engines.vllm.waiting import wait_asleep
 from sluice_worker.engines.vllm.weights_progress import count_weights
 
 #: The worker's process id, for the processes that vLLM starts.
@@ -22,6 +23,7 @@ def register() -> None:
     _end_with_parent()
     tell_failures()
     count_weights()
+    wait_asleep()
 
 
 def _leave_group(worker: int) -> None:
