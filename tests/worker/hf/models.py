@@ -27,6 +27,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-tied": ("llama", {**_GQA, "tie_word_embeddings": True, "num_attention_heads": 8,
                              "head_dim": 16, "attention_bias": True, "mlp_bias": True}),
     "llama-group4": ("llama", {"num_key_value_heads": 1, "head_dim": 64}),
+    "llama-wide": ("llama", {**_GQA, "intermediate_size": 1536}),
     "llama3-rope": ("llama", {**_GQA, "rope_parameters": {
         "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
         "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
@@ -45,6 +46,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {**_GQA, "head_dim": 32}),
     "gelu-llama": ("llama", {**_GQA, "hidden_act": "gelu"}),
     "gpt2": ("gpt2", {"n_positions": 512}),
+    "gpt2-wide": ("gpt2", {"n_positions": 512, "n_inner": 1536}),
     "gpt_neox": ("gpt_neox", {}),
     "phi": ("phi", _GQA),
     "olmo": ("olmo", {}),

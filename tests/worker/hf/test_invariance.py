@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -49,6 +50,37 @@ def test_a_decode_steps_logits_are_bitwise_the_same_alone_and_in_a_batch(
             assert torch.equal(together, alone[torch.tensor(mix)])
         for slot in range(33):
             runner.release(slot)
+
+
+@pytest.mark.parametrize("kind", ["llama-wide", "gpt2-wide"])
+@pytest.mark.parametrize("threads", [3, 5, 7])
+def test_rows_beside_a_prompt_are_bitwise_the_same_with_any_number_of_threads(
+    threads: int, kind: str, engine_of: Loader
+) -> None:
+    """Activations are cut among threads, and what is left of a range takes other code."""
+    runner = Stepper(engine_of(kind, batch_max=34, num_threads=threads)).runner
+    assert runner.invariant  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as engine:
+        alone, beside = engine.submit(_beside_a_prompt, runner).result()
+    assert {rows: torch.equal(logits, alone) for rows, logits in beside.items()} == dict.fromkeys(
+        beside, True
+    )
+
+
+def _beside_a_prompt(runner):  # type: ignore[no-untyped-def]
+    """Logits of 33 rows, each by itself, then beside a prompt of so many tokens."""
+    prompt = models.prompts(1, 3, 300)[0] * 3
+    with torch.inference_mode():
+        _fill(runner, [9] * 33)
+        rows = [Span(slot, 9, [slot], decode=True, wants_logits=True) for slot in range(33)]
+        alone = torch.cat([runner.forward([span]) for span in rows])
+        beside = {}
+        for count in (98, 103, 120, 222):
+            long = Span(33, 0, prompt[:count], decode=False, wants_logits=False)
+            beside[count] = runner.forward([*rows, long])
+        for slot in range(34):
+            runner.release(slot)
+    return alone, beside
 
 
 @pytest.mark.parametrize(("kind", "dtype"), MODES)
@@ -145,7 +177,7 @@ def test_rows_are_padded_to_good_counts_and_cut_into_blocks(
 ) -> None:
     engine = engine_of(kind, batch_max=7)
     runner = engine._runner
-    counts = RowCounts(good=(3, 5, 8, 16, 24), block=24)
+    counts = RowCounts(good=(3, 5, 8, 16, 24), blocks=(24,))
     asked: list[int] = []
 
     def note(rows: int) -> int:
@@ -169,6 +201,17 @@ def test_rows_are_padded_to_good_counts_and_cut_into_blocks(
 class _Noting:
     def __init__(self, padded: Callable[[int], int]) -> None:
         self.padded = padded
+
+
+def test_large_blocks_are_those_that_agree() -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        return x * 3.0000002 if x.shape[0] in (3, 128) else x * 3
+
+    counts = common_counts([agreeing_counts(kernel, 8)])
+    assert counts.blocks == (256, 64)
+    assert counts.cut(600) == [256, 256, 64, 24]
+    assert counts.cut(320) == [256, 64]
+    assert [counts.padded(rows) for rows in (320, 323, 600)] == [320, 324, 600]
 
 
 def test_a_kernel_without_agreeing_counts_is_not_padded_for() -> None:

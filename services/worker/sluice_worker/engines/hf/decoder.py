@@ -33,8 +33,21 @@ class _Layer:
     head_norm: torch.Tensor | None
     output: Product
     mlp_norm: torch.Tensor
-    gate_up: Product
-    down: Product
+    mlp: Product
+
+
+class _Mlp:
+    """The feed-forward part of a layer."""
+
+    def __init__(self, gate_up: Linear, down: Linear) -> None:
+        self._gate_up = gate_up
+        self._down = down
+        self._width = down.in_features
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        gate_up = self._gate_up(x)
+        gate, up = gate_up[:, : self._width], gate_up[:, self._width :]
+        return self._down(functional.silu(gate).mul_(up))
 
 
 @dataclass(slots=True)
@@ -118,11 +131,7 @@ class Decoder:
         if len(fill):
             parts.append(fill)
         x.add_(layer.output(parts[0] if len(parts) == 1 else torch.cat(parts)))
-        gate_up = layer.gate_up(
-            functional.rms_norm(x, (shape.hidden,), layer.mlp_norm, shape.norm_eps)
-        )
-        gate, up = gate_up[:, : shape.intermediate], gate_up[:, shape.intermediate :]
-        x.add_(layer.down(functional.silu(gate).mul_(up)))
+        x.add_(layer.mlp(functional.rms_norm(x, (shape.hidden,), layer.mlp_norm, shape.norm_eps)))
 
     def _logits(self, x: torch.Tensor, rows: list[int]) -> torch.Tensor:
         if not rows:
@@ -153,9 +162,9 @@ def read_decoder(
     embedding = pack.embedding(embedding)
     layers = [reader.layer(f"model.layers.{index}.") for index in range(shape.layers)]
     norm = reader.read("model.norm.weight").float()
-    counts = pack.row_counts((shape.intermediate,))
+    counts = pack.row_counts()
     for layer in layers:
-        for name in ("qkv", "output", "gate_up", "down"):
+        for name in ("qkv", "output", "mlp"):
             setattr(layer, name, Blocked(getattr(layer, name), counts))
     unused = [name for name in checkpoint.names() if name not in reader.used]
     return DecoderWeights(shape, embedding, layers, norm, Blocked(head, counts), counts, unused)
@@ -179,7 +188,6 @@ class _Reader:
         """All of the layer whose tensors begin with ``prefix``, packed."""
         shape, attention, mlp = self._shape, prefix + "self_attn.", prefix + "mlp."
         qkv_bias = self._qkv(attention, "bias") if shape.qkv_bias else None
-        gate_up_bias = self._gate_up(mlp, "bias") if shape.mlp_bias else None
         output = self.read(attention + "o_proj.weight")
         output = output[:, _output_order(shape)]
         return _Layer(
@@ -188,11 +196,16 @@ class _Reader:
             head_norm=self._head_norm(attention) if shape.head_norms else None,
             output=self._pack(output, self._bias(attention + "o_proj", shape.output_bias)),
             mlp_norm=self.read(prefix + "post_attention_layernorm.weight").float(),
-            gate_up=self._pack(self._gate_up(mlp, "weight"), gate_up_bias),
-            down=self._pack(
-                self.read(mlp + "down_proj.weight"), self._bias(mlp + "down_proj", shape.mlp_bias)
-            ),
+            mlp=self._mlp(mlp),
         )
+
+    def _mlp(self, prefix: str) -> _Mlp:
+        biased = self._shape.mlp_bias
+        gate_up = self._pack(
+            self._gate_up(prefix, "weight"), self._gate_up(prefix, "bias") if biased else None
+        )
+        down = self.read(prefix + "down_proj.weight")
+        return _Mlp(gate_up, self._pack(down, self._bias(prefix + "down_proj", biased)))
 
     def _qkv(self, prefix: str, kind: str) -> torch.Tensor:
         query = self.read(f"{prefix}q_proj.{kind}")[_query_order(self._shape)]

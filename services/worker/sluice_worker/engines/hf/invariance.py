@@ -2,7 +2,8 @@
 
 A kernel's result for a row may depend on how many rows it gets, since kernels have
 other code for remainders. Which counts agree differs from CPU to CPU, so it is
-probed when the model is loaded; a step's rows are then padded to the next good count.
+probed when the model is loaded; a step's rows are then padded to the next good count, and
+cut into blocks of good counts where they are many.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-BLOCK = 64
+BLOCK = 64  # up to here every count is probed
+_LARGE = (256, 128)  # counts beyond, tried as blocks: weights are read less often
 _GRAIN = 32768  # at::internal::GRAIN_SIZE
 _UNROLL = 64  # elements that ATen's widest vector loop takes at once
 _SMALL = 16
@@ -24,31 +26,43 @@ RowKernel = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class RowCounts:
-    """The row counts up to ``block`` that agree with each other bit for bit.
+    """Row counts that agree with each other bit for bit.
 
-    More rows than ``block`` are computed in blocks of it. ``invariant`` is False if
-    the counts do not agree well enough to be worth padding to.
+    ``good`` has those up to the smallest of ``blocks``. More rows are cut into ``blocks``, which
+    are in descending order, and a rest. ``invariant`` is False if the counts do not agree
+    well enough to be worth padding to.
     """
 
     good: tuple[int, ...]
-    block: int = BLOCK
+    blocks: tuple[int, ...] = (*_LARGE, BLOCK)
     invariant: bool = True
 
     def padded(self, rows: int) -> int:
         """The next row count that may be computed."""
-        full, rest = divmod(rows, self.block)
-        if not rest:
+        rest = self.cut(rows)[-1] if rows else 0
+        if not rest or rest in self.blocks:
             return rows
-        return full * self.block + self.good[bisect.bisect_left(self.good, rest)]
+        return rows - rest + self.good[bisect.bisect_left(self.good, rest)]
+
+    def cut(self, rows: int) -> list[int]:
+        """The parts that so many rows are computed in."""
+        parts = []
+        for block in self.blocks:
+            count, rows = divmod(rows, block)
+            parts += [block] * count
+        return [*parts, rows] if rows else parts
 
 
 NOT_INVARIANT = RowCounts(tuple(range(1, BLOCK + 1)), invariant=False)
 
 
 def agreeing_counts(kernel: RowKernel, width: int, seed: int = 0) -> frozenset[int]:
-    """The largest set of row counts, 1 to BLOCK, in which ``kernel`` gives the same rows."""
+    """The largest set of row counts in which ``kernel`` gives the same rows.
+
+    Of those from 1 to BLOCK, and of larger ones that are good for blocks.
+    """
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(BLOCK, width, generator=generator)
+    x = torch.randn(max(_LARGE), width, generator=generator)
     groups: dict[int, list[int]] = defaultdict(list)
     outputs: dict[int, torch.Tensor] = {}
     for rows in range(BLOCK, 0, -1):
@@ -60,16 +74,25 @@ def agreeing_counts(kernel: RowKernel, width: int, seed: int = 0) -> frozenset[i
         else:
             outputs[rows] = result
             groups[rows].append(rows)
-    return max(map(frozenset, groups.values()), key=lambda counts: len(counts))
+    counts = max(groups.values(), key=len)
+    part = max(counts)
+    starts = range(0, len(x) - part + 1, part)
+    parts = torch.cat([kernel(x[start : start + part].clone()) for start in starts])
+    large = [
+        rows for rows in _LARGE if torch.equal(kernel(x[:rows].clone())[: len(parts)], parts[:rows])
+    ]
+    return frozenset([*counts, *large])
 
 
 def common_counts(sets: Iterable[frozenset[int]], widths: Iterable[int] = ()) -> RowCounts:
     """The row counts that are good for every kernel, and for activations of ``widths``."""
-    good = set(range(1, BLOCK + 1)).intersection(*sets)
+    good = set(range(1, BLOCK + 1)).union(_LARGE).intersection(*sets)
     good = {rows for rows in good if all(splits_evenly(rows, width) for width in widths)}
-    if not good or min(good) > _SMALL:
+    small = sorted(rows for rows in good if rows <= BLOCK)
+    if not small or small[0] > _SMALL:
         return NOT_INVARIANT
-    return RowCounts(tuple(sorted(good)), block=max(good))
+    large = [rows for rows in _LARGE if rows in good]
+    return RowCounts(tuple(small), (*large, small[-1]))
 
 
 def splits_evenly(rows: int, width: int) -> bool:

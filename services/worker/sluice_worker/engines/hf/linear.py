@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 
 from sluice_worker.engines.hf.invariance import (
-    BLOCK,
     NOT_INVARIANT,
     RowCounts,
+    RowKernel,
     agreeing_counts,
     common_counts,
 )
@@ -169,10 +169,9 @@ class LinearFactory:
             check_fp16_range(weight)
         return weight.to(self._embedding)
 
-    def row_counts(self, widths: tuple[int, ...] = ()) -> RowCounts:
-        """The counts that are good for all layers made so far."""
-        if self._pack is Int8Linear:  # which has elementwise operations on its inputs
-            widths = (*widths, *{width for _, width in self._agreeing})
+    def row_counts(self) -> RowCounts:
+        """The counts that are good for all layers made so far, and for what goes into them."""
+        widths = {width for _, width in self._agreeing}
         return common_counts(self._agreeing.values(), widths) if self._agreeing else NOT_INVARIANT
 
     def _probe(self, shape: tuple[int, int]) -> frozenset[int]:
@@ -188,17 +187,18 @@ def _probe_shape(linear: Linear) -> tuple[int, int]:
 
 
 class Blocked:
-    """Runs a linear layer on blocks of ``counts.block`` rows where there are more."""
+    """Runs what treats every row alike on parts of the rows, where there are many."""
 
-    def __init__(self, linear: Linear, counts: RowCounts) -> None:
-        self._linear = linear
-        self._block = counts.block
+    def __init__(self, function: RowKernel, counts: RowCounts) -> None:
+        self._function = function
+        self._counts = counts
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """As the layer, for any number of rows."""
-        if x.shape[0] <= self._block:
-            return self._linear(x)
-        return torch.cat([self._linear(part) for part in torch.split(x, self._block)])
+        """As the function, for any number of rows."""
+        parts = self._counts.cut(x.shape[0])
+        if len(parts) < 2:
+            return self._function(x)
+        return torch.cat([self._function(part) for part in torch.split(x, parts)])
 
 
 class LinearModule(torch.nn.Module):
@@ -222,4 +222,4 @@ class LinearModule(torch.nn.Module):
         return y.view(*x.shape[:-1], self.out_features)
 
 
-__all__ = ["BLOCK", "KERNELS", "Blocked", "Fp16RangeError", "Linear", "LinearFactory"]
+__all__ = ["KERNELS", "Blocked", "Fp16RangeError", "Linear", "LinearFactory"]

@@ -42,7 +42,7 @@ class Int8Linear:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """A row of zeros gives zeros, one with a number that is none gives none."""
         rows = x.shape[0]
-        largest = torch.linalg.vector_norm(x, float("inf"), 1, True)
+        largest = x.abs().amax(1, True)
         digits = self._digits(x, self._input_max / largest)
         y = self._product(
             digits, 1.0, _ZERO, self._packed, self._scales, self._zeros, None, 1.0, 0,
@@ -55,8 +55,10 @@ class Int8Linear:
         """The low digits of all rows, then the high ones: [2 rows, in_features], bytes."""
         rows, width = x.shape
         whole = torch.addcmul(self._offset, x, scale).to(torch.int32)
-        both = whole.view(torch.uint8).view(rows, width, 4)[..., :2]
-        return both.permute(2, 0, 1).reshape(2 * rows, width)
+        digits = torch.empty(2 * rows, width, dtype=torch.uint8)
+        digits[:rows].copy_(whole)  # a byte of it, the lowest
+        digits[rows:].copy_(whole.bitwise_right_shift_(8))
+        return digits
 
 
 def is_exact() -> bool:

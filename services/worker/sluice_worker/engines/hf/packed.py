@@ -17,8 +17,7 @@ from sluice_worker.engines.hf.attention import PAD, Attention, Layout, probe_sha
 from sluice_worker.engines.hf.batch import Span
 from sluice_worker.engines.hf.invariance import RowCounts
 from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
-from sluice_worker.engines.hf.linear import LinearModule
-from sluice_worker.engines.hf.transformers_model import text_config
+from sluice_worker.engines.hf.transformers_model import text_config, use_counts
 
 TESTED = ("gpt2", "gpt_neox", "phi", "olmo", "olmo2", "granite", "starcoder2", "llama", "mistral")
 _NAME = "sluice"
@@ -73,9 +72,8 @@ class PackedModel:
         self._layout: Layout | None = None
         self._places: torch.Tensor | None = None
         self.max_len = max_len
+        use_counts(model, counts)
         for module in model.modules():
-            if isinstance(module, LinearModule):
-                module.use(counts)
             if hasattr(module, "layer_idx"):
                 module.sluice_runner = self
         model.set_attn_implementation(_NAME)

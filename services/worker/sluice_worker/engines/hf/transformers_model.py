@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from sluice_worker.engines.hf.linear import LinearFactory, LinearModule
+from sluice_worker.engines.hf.invariance import RowCounts
+from sluice_worker.engines.hf.linear import Blocked, LinearFactory, LinearModule
 from sluice_worker.engines.hf.options import ModelLoadError
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,19 @@ class PackedEmbedding(torch.nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Embeddings of ``ids``, in float32."""
         return functional.embedding(ids, self.weight).float()
+
+
+class Activation(torch.nn.Module):
+    """An activation function of a model, on parts of the rows as linear layers are."""
+
+    def __init__(self, function: torch.nn.Module, counts: RowCounts) -> None:
+        super().__init__()
+        self.function = function
+        self._blocked = Blocked(function, counts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As the function, for ``x`` [..., features]."""
+        return self._blocked(x.reshape(-1, x.shape[-1])).view(x.shape)
 
 
 def load_model(model_dir: Path, config: Any, dtype: Any, *, trust_remote_code: bool) -> Any:
@@ -71,6 +85,21 @@ def pack_model(model: Any, pack: LinearFactory) -> None:
             elif type(child) is torch.nn.Embedding:
                 setattr(parent, name, PackedEmbedding(pack.embedding(child.weight.detach())))
     _make_rest_float(model)
+
+
+def use_counts(model: Any, counts: RowCounts) -> None:
+    """Cut rows as ``counts`` says wherever their number could show in a row's result."""
+    from transformers.activations import ACT2CLS
+
+    kinds = {kind[0] if isinstance(kind, tuple) else kind for kind in ACT2CLS.values()}
+    for parent in list(model.modules()):
+        if isinstance(parent, LinearModule):
+            parent.use(counts)
+        if isinstance(parent, Activation):
+            continue
+        for name, child in list(parent.named_children()):
+            if type(child) in kinds:
+                setattr(parent, name, Activation(child, counts))
 
 
 def _make_rest_float(model: Any) -> None:
