@@ -41,7 +41,7 @@ def model(**options: Any) -> Values:
         (model(device="tpu"), ["m", "device"]),
         (model(setings={}), ["m", "setings"]),
         (model(settings={"batchMax": 0}), ["settings", "batchMax"]),
-        (model(settings={"dtype": "int8"}), ["settings", "dtype"]),
+        (model(settings={"dtype": "float8"}), ["settings", "dtype"]),
         # As Kubernetes writes amounts, and not the services.
         (model(settings={"kvCacheBytes": "2Gi"}), ["settings", "kvCacheBytes"]),
         (model(settings={"kvCacheBytes": 0}), ["settings", "kvCacheBytes"]),

@@ -96,8 +96,8 @@ def observed(fake_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         for each in (plain, kubernetes):
             wait_until_scraping(each, len(targets))
         began = time.time()
-        put_load_on(front.url, lost)
-        yield Observed(front, workers, plain, kubernetes, began, time.time())
+        ended = put_load_on(front.url, lost)
+        yield Observed(front, workers, plain, kubernetes, began, ended)
 
 
 def to_download(folder: Path) -> Path:
@@ -117,30 +117,41 @@ def until_all_are_ready(front: Gateway, count: int) -> None:
         time.sleep(0.1)
 
 
-def put_load_on(url: str, lost: Worker) -> None:
-    """All that can happen to requests, over and over and at once. Meanwhile a worker is lost."""
-    deadline = time.monotonic() + LOAD_SECONDS
+def put_load_on(url: str, lost: Worker) -> float:
+    """All that can happen to requests, over and over and at once. Meanwhile a worker is lost.
+
+    Gives the time until which everything went on.
+    """
+    least = time.monotonic() + LOAD_SECONDS
+    enough = threading.Event()
 
     def repeat(deed: Callable[[httpx.Client], None], client: httpx.Client) -> None:
-        while time.monotonic() < deadline:
+        while not enough.wait(0.02):
             deed(client)
-            time.sleep(0.02)
 
     deeds = [answer_many, answer_many, answer, compute, fail, refuse, leave]
-    at_length = [stream_at_length] * 4
+    count = 4
     with (
         httpx.Client(base_url=f"{url}/v1/chat", timeout=30) as client,
-        ThreadPoolExecutor(len(deeds) + len(at_length)) as pool,
+        ThreadPoolExecutor(len(deeds) + count) as pool,
     ):
-        doing = [pool.submit(repeat, deed, client) for deed in deeds]
-        time.sleep(LOSS_AFTER_SECONDS)
-        begun = threading.Barrier(len(at_length) + 1)
-        doing += [pool.submit(deed, client, begun) for deed in at_length]
-        begun.wait(timeout=10)
-        until_it_has_rows(lost, url)
-        lost.process.signal(signal.SIGKILL)
-        for each in doing:
+        repeated = [pool.submit(repeat, deed, client) for deed in deeds]
+        try:
+            time.sleep(LOSS_AFTER_SECONDS)
+            begun = threading.Barrier(count + 1)
+            at_length = [pool.submit(stream_at_length, client, begun) for _ in range(count)]
+            begun.wait(timeout=10)
+            until_it_has_rows(lost, url)
+            lost.process.signal(signal.SIGKILL)
+            for each in at_length:
+                each.result()
+            time.sleep(max(0.0, least - time.monotonic()))
+            ended = time.time()
+        finally:
+            enough.set()
+        for each in repeated:
             each.result()
+    return ended
 
 
 def until_it_has_rows(worker: Worker, url: str) -> None:
