@@ -27,6 +27,10 @@ needs_int8 = pytest.mark.skipif(
 )
 
 
+BY_TORCH = " by torch"
+"""Behind a model's kind: the same model without the compiled kernels."""
+
+
 class Zoo:
     """Saved models and their references, made when first asked for."""
 
@@ -36,17 +40,19 @@ class Zoo:
         self._references: dict[tuple[str, str], models.Reference] = {}
 
     def path(self, kind: str) -> Path:
+        kind = kind.removesuffix(BY_TORCH)
         if kind not in self._saved:
             self._saved[kind] = models.save(models.build(kind), self._directory / kind)
         return self._saved[kind]
 
     def reference(self, kind: str, dtype: str = "float32") -> models.Reference:
         """transformers' model in the precision that the engine has with ``dtype``."""
+        kind = kind.removesuffix(BY_TORCH)
         key = (kind, dtype)
         if key not in self._references:
             model = models.build(kind)
-            if dtype == "float16":
-                models.round_to_half(model)
+            if dtype in ("float16", "bfloat16"):
+                models.round_to_half(model, getattr(torch, dtype))
             if dtype == "int8":
                 models.round_to_int8(model)
             self._references[key] = models.Reference(model)
@@ -65,6 +71,7 @@ def engine_of(zoo: Zoo) -> Iterator[Loader]:
     engines: dict[Any, HfEngine] = {}
 
     def engine(kind: str, **options: Any) -> HfEngine:
+        options.setdefault("native", not kind.endswith(BY_TORCH))
         key = (kind, tuple(sorted(options.items())))
         if key not in engines:
             engines[key] = load(

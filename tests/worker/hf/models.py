@@ -84,12 +84,12 @@ def save(model: Any, directory: Path, **config: Any) -> Path:
     return directory
 
 
-def round_to_half(model: Any) -> Any:
-    """The same model with matrices rounded to float16, computing in float32."""
+def round_to_half(model: Any, half: torch.dtype = torch.float16) -> Any:
+    """The same model with matrices rounded to 16 bits, computing in float32."""
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
-                weight.copy_(weight.half().float())
+                weight.copy_(weight.to(half).float())
     return model
 
 

@@ -17,24 +17,30 @@ OWN = ["llama", "llama-tied", "llama3-rope", "yarn-rope", "linear-rope", "dynami
 PACKED = ["gpt2", "gpt_neox", "phi", "olmo", "olmo2", "granite", "starcoder2", "gelu-llama"]
 SOLO = ["gemma2", "bloom", "mistral-window", "qwen2-window"]
 PATHS = {
-    **dict.fromkeys(OWN, "decoder"),
+    **dict.fromkeys(OWN, "native"),
     **dict.fromkeys(PACKED, "packed"),
     **dict.fromkeys(SOLO, "solo"),
 }
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"),
+    ("kind", "dtype", "path"),
     [
-        *((kind, "float32") for kind in PATHS),
-        *((kind, "float16") for kind in ("llama-tied", "qwen3", "gpt2", "gemma2")),
+        *((kind, "float32", path) for kind, path in PATHS.items()),
+        *((kind, "float32", "decoder") for kind in OWN),
+        *((kind, "float16", PATHS[kind]) for kind in ("llama-tied", "qwen3", "gpt2", "gemma2")),
+        *((kind, "float16", "decoder") for kind in ("llama-tied", "qwen3")),
+        *((kind, "bfloat16", "native") for kind in ("llama-tied", "qwen3")),
+        *((kind, "int8", "native") for kind in ("llama-tied", "mistral", "qwen2", "qwen3")),
     ],
 )
 def test_every_architecture_continues_as_transformers_does(
-    kind: str, dtype: str, zoo: Zoo, engine_of: Loader
+    kind: str, dtype: str, path: str, zoo: Zoo, engine_of: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = engine_of(kind, dtype=dtype, batch_max=4)
-    assert engine.path == PATHS[kind]
+    if path == "native":  # it keeps weights alone in bfloat16
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    engine = engine_of(kind, dtype=dtype, batch_max=4, native=path != "decoder")
+    assert engine.path == path
     reference = zoo.reference(kind, dtype)
     stepper = Stepper(engine)
     prompts = models.prompts(5)
@@ -62,8 +68,8 @@ def test_a_token_is_the_best_or_as_good_within_the_precision(
 
     The reference has the weights that int8 has. bfloat16 rounds its sums too.
     """
-    engine = engine_of(kind, dtype=dtype, batch_max=4)
-    assert engine.path == PATHS[kind]
+    engine = engine_of(kind, dtype=dtype, batch_max=4, native=False)
+    assert engine.path == ("decoder" if kind in OWN else PATHS[kind])
     stepper = Stepper(engine)
     prompts = models.prompts(5)
     for row, prompt in enumerate(prompts):
@@ -78,7 +84,7 @@ def test_a_token_is_the_best_or_as_good_within_the_precision(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "llama by torch", "gpt2"])
 @pytest.mark.parametrize("seed", range(2))
 def test_rows_that_join_late_and_leave_early_change_nothing(
     kind: str, dtype: str, seed: int, zoo: Zoo, engine_of: Loader
@@ -108,12 +114,13 @@ def test_rows_that_join_late_and_leave_early_change_nothing(
             assert results.tokens[row] == expected
 
 
+@pytest.mark.parametrize("kind", ["llama", "llama by torch"])
 @pytest.mark.parametrize("chunk", [1, 7, 63, 64, 65, 100, 512])
 def test_the_size_of_prefill_chunks_does_not_matter(
-    chunk: int, zoo: Zoo, engine_of: Loader
+    chunk: int, kind: str, zoo: Zoo, engine_of: Loader
 ) -> None:
-    reference = zoo.reference("llama")
-    stepper = Stepper(engine_of("llama", batch_max=3, prefill_chunk=chunk))
+    reference = zoo.reference(kind)
+    stepper = Stepper(engine_of(kind, batch_max=3, prefill_chunk=chunk))
     prompts = models.prompts(4, seed=3, longest=80)
     for row, prompt in enumerate(prompts):
         stepper.submit(request(prompt, row, max_tokens=10))
@@ -122,7 +129,7 @@ def test_the_size_of_prefill_chunks_does_not_matter(
         assert results.tokens[row] == reference.greedy(prompt, 10)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("kind", ["llama", "llama by torch", "gpt2", "gemma2"])
 def test_a_row_resumed_at_any_position_goes_on_identically(
     kind: str, zoo: Zoo, engine_of: Loader
 ) -> None:
@@ -136,7 +143,7 @@ def test_a_row_resumed_at_any_position_goes_on_identically(
         assert results.tokens[position] == whole[position:]
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "llama by torch", "gpt2"])
 def test_preemption_under_a_tiny_budget_only_makes_rows_wait(
     kind: str, zoo: Zoo, engine_of: Loader
 ) -> None:
@@ -177,7 +184,7 @@ def test_rows_that_may_not_share_a_call_of_attention_do_not(
     sharing: Sharing, zoo: Zoo, engine_of: Loader
 ) -> None:
     """As on a machine where sharing would change a row's bits."""
-    stepper = Stepper(engine_of("llama", batch_max=4, prefill_chunk=48))
+    stepper = Stepper(engine_of("llama by torch", batch_max=4, prefill_chunk=48))
     stepper.runner.attention.sharing = sharing  # type: ignore[attr-defined]
     prompts = models.prompts(5, 13, 90)
     for row, prompt in enumerate(prompts):

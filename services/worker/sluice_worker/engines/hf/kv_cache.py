@@ -56,15 +56,18 @@ class KvCache:
     """Memory for ``slots`` rows of up to ``max_len`` tokens.
 
     A token is [2, heads, head_dim]: its keys, then its values. A slot that was
-    released is zero, so that whatever a row left is never read by the next.
+    released is zero, so that whatever a row left is never read by the next. ``slot_stride`` and
+    ``layer_stride`` are the floats from one to the next.
     """
 
-    def __init__(self, shape: KvShape, slots: int, max_len: int, align: int) -> None:
+    def __init__(self, shape: KvShape, slots: int, max_len: int, align: int = 1) -> None:
         unit = max(align, shape.block_tokens)
         self.shape = shape
         self.max_len = -(-max_len // unit) * unit
         self.slots = slots
         self._slot_bytes = shape.token_bytes * self.max_len
+        self.layer_stride = shape.width * self.max_len
+        self.slot_stride = shape.layers * self.layer_stride
         self._memory = _reserve(self._slot_bytes * slots)
         flat = torch.frombuffer(self._memory, dtype=torch.float32)
         self.tokens = flat.view(slots * shape.layers * self.max_len, shape.width)

@@ -136,8 +136,7 @@ def kernel_for(precision: str) -> str:
         return "fbgemm-fp16"
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if precision == "bfloat16":
-        # Without the instructions oneDNN still computes, slower than in float32.
-        if not (available and torch.cpu._is_avx512_bf16_supported()):  # noqa: SLF001
+        if not has_bfloat16():
             raise LookupError("this CPU has no AVX-512 instructions for bfloat16")
         return "onednn-bf16"
     if precision == "int8":
@@ -145,6 +144,12 @@ def kernel_for(precision: str) -> str:
             raise LookupError("this CPU has no instructions for products of 8 bits (VNNI or AMX)")
         return "onednn-int8"
     return "onednn-fp32" if available else "plain-fp32"
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN has fast products for bfloat16: without the instructions they are slow."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
 
 
 class LinearFactory:

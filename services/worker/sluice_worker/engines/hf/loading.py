@@ -15,7 +15,7 @@ from sluice_worker.engines.hf.engine import HfEngine
 from sluice_worker.engines.hf.fingerprint import fingerprint
 from sluice_worker.engines.hf.huge_pages import use_huge_pages
 from sluice_worker.engines.hf.kv_cache import KvBudget, KvShape
-from sluice_worker.engines.hf.linear import Fp16RangeError, kernel_for
+from sluice_worker.engines.hf.linear import Fp16RangeError
 from sluice_worker.engines.hf.machine import core_count, free_memory, trim_memory
 from sluice_worker.engines.hf.options import HfOptions, LoadProgress, ModelLoadError
 from sluice_worker.engines.hf.paths import Path, find_path
@@ -41,7 +41,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
     checkpoint = _checkpoint(options, progress)
     max_len = _max_model_len(options, config)
     with torch.inference_mode():
-        path, kernel = _load_weights(options, config, checkpoint, max_len)
+        path = _load_weights(options, config, checkpoint, max_len)
         trim_memory()
         use_huge_pages()
         budget = _kv_budget(options, path.kv, max_len)
@@ -53,7 +53,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
     eos_ids = _eos_ids(options, config, runner.vocab_size)
     grammars = Grammars.of_model(options.model_dir, runner.vocab_size, eos_ids)
     model = ModelInfo(
-        fingerprint=fingerprint(config, checkpoint, kernel, runner.name, tile),
+        fingerprint=fingerprint(config, checkpoint, path.kernel, runner.name, tile),
         max_model_len=max_len,
         vocab_size=runner.vocab_size,
         eos_token_ids=eos_ids,
@@ -61,7 +61,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         structured_output=grammars is not None,
         request_fields=REQUEST_FIELDS,
     )
-    log.info("path %s, kernel %s, batch invariant: %s", runner.name, kernel, path.invariant)
+    log.info("path %s, kernel %s, batch invariant: %s", runner.name, path.kernel, path.invariant)
     scheduler = Scheduler(
         runner,
         budget,
@@ -135,14 +135,13 @@ def _max_model_len(options: HfOptions, config: Any) -> int:
 
 def _load_weights(
     options: HfOptions, config: Any, checkpoint: Checkpoint, max_len: int
-) -> tuple[Path, str]:
+) -> Path:
     """Load in the precision asked for, or float32 if "auto" finds no other way."""
     precision = options.dtype
     if precision == "auto":
         precision = "float16" if checkpoint.is_16_bit() else "float32"
     try:
-        kernel = kernel_for(precision)
-        return find_path(options, config, checkpoint, kernel, max_len), kernel
+        return find_path(options, config, checkpoint, precision, max_len)
     except (Fp16RangeError, LookupError) as error:
         reason = "a weight is too large for float16"
         if isinstance(error, LookupError):
@@ -150,8 +149,7 @@ def _load_weights(
         if options.dtype != "auto":
             raise ModelLoadError(reason, "set DTYPE to float32") from error
         log.warning("weights are kept in float32: %s", reason)
-    kernel = kernel_for("float32")
-    return find_path(options, config, checkpoint, kernel, max_len), kernel
+    return find_path(options, config, checkpoint, "float32", max_len)
 
 
 def _kv_budget(options: HfOptions, kv: KvShape, max_len: int) -> KvBudget:

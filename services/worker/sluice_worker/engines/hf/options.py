@@ -41,13 +41,14 @@ class HfOptions:
     before its first step. ``max_model_len``: the most tokens of prompt and output;
     the model's own limit if None. ``kv_cache_bytes``: the most memory for keys and
     values; half of what is free after the weights if None. ``dtype``: how weights are
-    kept, "float32", "float16" (arithmetic stays float32), "bfloat16" (linear layers round
-    their inputs and outputs to it too), or "auto" for float16 if the checkpoint has 16-bit
-    weights. ``prefill_chunk``: prompt tokens of a step; fewer keep the pace of running
+    kept, "float32", "float16" (arithmetic stays float32), "bfloat16" (on CPUs with instructions
+    for it linear layers round their inputs and outputs to it too), "int8", or "auto" for float16
+    if the checkpoint has 16-bit weights. ``prefill_chunk``: prompt tokens of a step; fewer keep the pace of running
     rows, more bring first tokens sooner. ``queue_max``: rows that may wait.
     ``num_threads``: cores to compute on; those of the container if None.
     ``prefix_caching``: whether keys and values of prompts are kept, as far as
-    ``kv_cache_bytes`` allows, for prompts that begin alike.
+    ``kv_cache_bytes`` allows, for prompts that begin alike. ``native``: whether the compiled
+    kernels compute what they can, if the machine has them; without them torch computes it.
     """
 
     model_dir: Path
@@ -61,6 +62,7 @@ class HfOptions:
     num_threads: int | None = None
     trust_remote_code: bool = False
     prefix_caching: bool = True
+    native: bool = True
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

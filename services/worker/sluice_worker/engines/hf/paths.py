@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from sluice_worker.engines.hf.architecture import NotThisPath, decoder_shape
+from sluice_worker.engines.hf.architecture import DecoderShape, NotThisPath, decoder_shape
 from sluice_worker.engines.hf.batch import Runner
 from sluice_worker.engines.hf.checkpoint import Checkpoint
 from sluice_worker.engines.hf.decoder import Decoder, read_decoder
 from sluice_worker.engines.hf.kv_cache import KvShape
-from sluice_worker.engines.hf.linear import LinearFactory
+from sluice_worker.engines.hf.linear import LinearFactory, has_bfloat16, kernel_for
+from sluice_worker.engines.hf.native_decoder import NativeDecoder, NativeWeights, check_native
 from sluice_worker.engines.hf.options import HfOptions, ModelLoadError
 from sluice_worker.engines.hf.packed import PackedModel, cache_shape, packed_shape
 from sluice_worker.engines.hf.selfcheck import agrees, prompts_for, references_of
@@ -23,8 +24,7 @@ from sluice_worker.engines.hf.transformers_model import load_model, pack_model, 
 
 log = logging.getLogger(__name__)
 
-_OWN_ONLY = ("onednn-bf16",)
-"""Kernels too coarse for the checks by which the other paths prove themselves."""
+_SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8"}
 
 Build = Callable[[int], Runner]
 """Makes the runner, for rows of up to this many tokens."""
@@ -35,19 +35,24 @@ class Path:
     """A model whose weights are loaded, still without room for keys and values."""
 
     name: str
+    kernel: str
     kv: KvShape
     invariant: bool
     build: Build
 
 
 def find_path(
-    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+    options: HfOptions, config: Any, checkpoint: Checkpoint, precision: str, max_len: int
 ) -> Path:
-    """The first path that can compute the model. Raises ModelLoadError if none can."""
+    """The first path that can compute the model with weights of ``precision``.
+
+    Raises ModelLoadError if none can, Fp16RangeError if a weight is too large, and LookupError if
+    this machine has no kernel for that precision.
+    """
     reasons = []
-    for attempt in (_own,) if kernel in _OWN_ONLY else (_own, _packed, _solo):
+    for attempt in _attempts(precision):
         try:
-            path = attempt(options, config, checkpoint, kernel, max_len)
+            path = attempt(options, config, checkpoint, precision, max_len)
         except NotThisPath as reason:
             reasons.append(f"{attempt.__name__.strip('_')}: {reason}")
             continue
@@ -56,29 +61,58 @@ def find_path(
         return path
     raise ModelLoadError(
         f"this {config.model_type} model cannot be computed rightly ({'; '.join(reasons)})",
-        "set DTYPE to auto" if kernel in _OWN_ONLY else "use another model, or the vllm engine",
+        "set DTYPE to auto" if precision == "bfloat16" else "use another model, or the vllm engine",
     )
 
 
+def _attempts(precision: str) -> Sequence[Callable[..., Path]]:
+    """In the order of preference."""
+    if precision == "bfloat16":
+        # torch's products round what goes in and out: faster where the CPU has instructions for
+        # it, and too coarse for the checks by which the other paths prove themselves.
+        return (_own, _native) if has_bfloat16() else (_native, _own)
+    return (_native, _own, _packed, _solo)
+
+
+def _native(
+    options: HfOptions, config: Any, checkpoint: Checkpoint, precision: str, max_len: int
+) -> Path:
+    if not options.native:
+        raise NotThisPath("not wanted")
+    shape = decoder_shape(config, checkpoint, max_len)
+    check_native(shape)
+    weights = NativeWeights(shape, checkpoint, precision)
+    _warn_of(weights.unused)
+
+    def build(length: int) -> Runner:
+        return NativeDecoder(weights, options.batch_max, length)
+
+    return Path("native", f"avx2-{_SHORT[precision]}", _kv_of(shape), invariant=True, build=build)
+
+
 def _own(
-    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+    options: HfOptions, config: Any, checkpoint: Checkpoint, precision: str, max_len: int
 ) -> Path:
     shape = decoder_shape(config, checkpoint, max_len)
+    kernel = kernel_for(precision)
     weights = read_decoder(shape, checkpoint, LinearFactory(kernel))
-    for name in _strangers(weights.unused):
-        log.warning("the checkpoint has a tensor that the model does not use: %s", name)
-    kv = KvShape(shape.layers, shape.kv_heads, shape.head_dim)
+    _warn_of(weights.unused)
 
     def build(length: int) -> Runner:
         return Decoder(weights, options.batch_max, length)
 
-    return Path("decoder", kv, weights.counts.invariant, build)
+    return Path("decoder", kernel, _kv_of(shape), weights.counts.invariant, build)
+
+
+def _kv_of(shape: DecoderShape) -> KvShape:
+    return KvShape(shape.layers, shape.kv_heads, shape.head_dim)
 
 
 def _packed(
-    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+    options: HfOptions, config: Any, checkpoint: Checkpoint, precision: str, max_len: int
 ) -> Path:
     kv = packed_shape(config, max_len)
+    kernel = kernel_for(precision)
     pack = LinearFactory(kernel)
     model = load_model(
         options.model_dir, config, "auto", trust_remote_code=options.trust_remote_code
@@ -95,12 +129,13 @@ def _packed(
     def build(length: int) -> Runner:
         return PackedModel(model, kv, counts, options.batch_max, length)
 
-    return Path("packed", kv, counts.invariant, build)
+    return Path("packed", kernel, kv, counts.invariant, build)
 
 
 def _solo(
-    options: HfOptions, config: Any, checkpoint: Checkpoint, kernel: str, max_len: int
+    options: HfOptions, config: Any, checkpoint: Checkpoint, precision: str, max_len: int
 ) -> Path:
+    kernel = kernel_for(precision)
     try:
         kv = cache_shape(text_config(config))
     except AttributeError as error:
@@ -116,7 +151,7 @@ def _solo(
             log.info("the solo path failed, packed=%s: %s", packed, error)
             failure = error
         else:
-            return Path("solo", kv, invariant=True, build=_given(runner))
+            return Path("solo", kernel, kv, invariant=True, build=_given(runner))
     raise NotThisPath("its cache does not give what a whole pass gives") from failure
 
 
@@ -135,6 +170,8 @@ def _checked_solo(model: Any, pack: LinearFactory | None, max_len: int) -> Runne
     return runner
 
 
-def _strangers(names: list[str]) -> list[str]:
-    """Of the tensors that were not read, those that transformers would wonder about."""
-    return [name for name in names if not name.endswith("rotary_emb.inv_freq")]
+def _warn_of(unused: list[str]) -> None:
+    """Of the tensors that were not read, tell those that transformers would wonder about."""
+    for name in unused:
+        if not name.endswith("rotary_emb.inv_freq"):
+            log.warning("the checkpoint has a tensor that the model does not use: %s", name)

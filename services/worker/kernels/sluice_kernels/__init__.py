@@ -1,0 +1,156 @@
+"""A decoder's step on CPUs with AVX2, compiled from C: weights packed by panels, and threads.
+
+torch's operators take longer to call than to compute at few rows, and its products of few rows
+read weights at half of what memory gives. Here a step is one call. What a row gets depends on its
+own tokens alone, bit for bit: not on the rows beside it, nor on how its prompt was cut.
+
+The structures below are those of ``src/decoder.h``, field by field.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+PANEL = 16
+"""Outputs of a panel of packed weights: [outputs / PANEL, inputs, PANEL]."""
+
+KINDS = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3}
+"""What weights can be kept in."""
+
+_LIBRARY = Path(__file__).parent / "libsluice_kernels.so"
+_INSTRUCTIONS = frozenset({"avx2", "fma", "f16c"})
+
+_int32, _pointer = ctypes.c_int32, ctypes.c_void_p
+
+
+class Weights(ctypes.Structure):
+    """A linear layer. Scales (int8 alone) and biases are as long as the panels are wide."""
+
+    _fields_ = (
+        ("panels", _pointer),
+        ("scales", _pointer),
+        ("bias", _pointer),
+        ("inputs", _int32),
+        ("outputs", _int32),
+    )
+
+
+class Layer(ctypes.Structure):
+    """One layer of a model."""
+
+    _fields_ = (
+        ("input_norm", _pointer),
+        ("head_norm", _pointer),
+        ("mlp_norm", _pointer),
+        ("qkv", Weights),
+        ("output", Weights),
+        ("gate", Weights),
+        ("up", Weights),
+        ("down", Weights),
+    )
+
+
+class Model(ctypes.Structure):
+    """All of a model."""
+
+    _fields_ = (
+        ("layers", _int32),
+        ("hidden", _int32),
+        ("heads", _int32),
+        ("kv_heads", _int32),
+        ("head_dim", _int32),
+        ("intermediate", _int32),
+        ("kind", _int32),
+        ("norm_eps", ctypes.c_float),
+        ("layer", ctypes.POINTER(Layer)),
+        ("norm", _pointer),
+        ("head", Weights),
+        ("rotations", _pointer),
+    )
+
+
+class Step(ctypes.Structure):
+    """Tokens of one step, and where their keys and values are kept."""
+
+    _fields_ = (
+        ("rows", _int32),
+        ("logits_count", _int32),
+        ("slots", _pointer),
+        ("positions", _pointer),
+        ("logits_rows", _pointer),
+        ("x", _pointer),
+        ("logits", _pointer),
+        ("cache", _pointer),
+        ("slot_stride", ctypes.c_int64),
+        ("layer_stride", ctypes.c_int64),
+    )
+
+
+class Pool:
+    """Threads that compute steps, the caller's among them."""
+
+    def __init__(self, threads: int) -> None:
+        """Raises OSError if the system has no more threads."""
+        self.threads = threads
+        self._pool = _functions().pool_open(threads)
+        if not self._pool:
+            raise OSError(f"no {threads} threads can be started")
+
+    def memory(self, model: Model, rows: int, length: int) -> int:
+        """Bytes of working memory for a step of so many rows, the longest with ``length`` tokens."""
+        size: int = _functions().decoder_memory(ctypes.byref(model), self.threads, rows, length)
+        return size
+
+    def run(self, model: Model, step: Step, length: int, memory: int) -> None:
+        """Compute a step, with working memory at the address ``memory``, aligned to 64 bytes."""
+        step_of, model_of = ctypes.byref(step), ctypes.byref(model)
+        _functions().decoder_step(model_of, self._pool, step_of, length, memory)
+
+    def close(self) -> None:
+        """End the threads."""
+        pool, self._pool = self._pool, None
+        if pool:
+            _functions().pool_close(pool)
+
+    def __del__(self) -> None:
+        """A pool that nobody has any more ends its threads."""
+        self.close()
+
+
+def why_not() -> str:
+    """Why there are no kernels on this machine; empty if there are."""
+    if not _LIBRARY.is_file():
+        return "they were not built for this platform"
+    missing = _INSTRUCTIONS.difference(_cpu_flags())
+    return f"this CPU has no {', '.join(sorted(missing))}" if missing else ""
+
+
+@cache
+def _functions() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(_LIBRARY))
+    library.pool_open.restype = _pointer
+    library.pool_open.argtypes = (_int32,)
+    library.pool_close.restype = None
+    library.pool_close.argtypes = (_pointer,)
+    library.decoder_memory.restype = ctypes.c_int64
+    library.decoder_memory.argtypes = (ctypes.POINTER(Model), _int32, _int32, _int32)
+    library.decoder_step.restype = None
+    library.decoder_step.argtypes = (
+        ctypes.POINTER(Model),
+        _pointer,
+        ctypes.POINTER(Step),
+        _int32,
+        _pointer,
+    )
+    return library
+
+
+def _cpu_flags() -> Sequence[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ()
+    return next((line.split() for line in lines if line.startswith("flags")), ())

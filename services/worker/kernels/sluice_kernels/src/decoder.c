@@ -1,0 +1,299 @@
+// Phases of a layer, with all threads meeting between them. Within a phase each thread has pieces of
+// work that lie side by side, so that memory is read in order, and then takes over pieces of the
+// others: one that is held up does not hold up the rest.
+
+#include "decoder.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attention.h"
+#include "vector.h"
+
+#define PHASES_PER_LAYER 8
+#define PHASES_AT_END 2
+#define BLOCK_TOKENS 8  // neighbouring tokens of a row whose attention is one piece of work
+
+typedef struct {
+  int32_t first, count;
+} Block;
+
+typedef struct {
+  const Model *model;
+  const Step *step;
+  int32_t length, phases, qkv_stride, inner_stride, block_count;
+  float *normed;  // [rows, hidden]
+  float *qkv;     // [rows, qkv_stride]
+  float *mixed;   // [rows, heads * head_dim]
+  float *gate, *up;  // [rows, inner_stride]
+  float *scores;  // [threads, QUERIES * (length + 1)]
+  Block *blocks;
+  atomic_int *next;  // [threads, phases]: the next piece of each thread's share of a phase
+} Work;
+
+typedef void (*Piece)(const Work *work, int32_t layer, int32_t piece, int32_t thread);
+
+static int32_t panels_of(int32_t width) { return (width + PANEL - 1) / PANEL; }
+
+// Layout of the working memory
+
+static char *laid(char **at, int64_t bytes) {
+  char *here = *at;
+  *at += (bytes + 63) / 64 * 64;
+  return here;
+}
+
+static int64_t lay_out(Work *work, const Model *model, int32_t threads, int32_t rows,
+                       int32_t length, char *memory) {
+  char *at = memory;
+  const int64_t wide = (int64_t)model->heads * model->head_dim;
+  const int64_t qkv = wide + 2 * (int64_t)model->kv_heads * model->head_dim;
+  work->phases = (model->layers * PHASES_PER_LAYER + PHASES_AT_END + 15) / 16 * 16;
+  work->qkv_stride = panels_of((int32_t)qkv) * PANEL;
+  work->inner_stride = panels_of(model->intermediate) * PANEL;
+  work->normed = (float *)laid(&at, rows * (int64_t)model->hidden * 4);
+  work->qkv = (float *)laid(&at, rows * (int64_t)work->qkv_stride * 4);
+  work->mixed = (float *)laid(&at, rows * wide * 4);
+  work->gate = (float *)laid(&at, rows * (int64_t)work->inner_stride * 4);
+  work->up = (float *)laid(&at, rows * (int64_t)work->inner_stride * 4);
+  work->scores = (float *)laid(&at, threads * (int64_t)QUERIES * (length + 1) * 4);
+  work->blocks = (Block *)laid(&at, rows * (int64_t)sizeof(Block));
+  work->next = (atomic_int *)laid(&at, threads * (int64_t)work->phases * (int64_t)sizeof(atomic_int));
+  return at - memory;
+}
+
+static void find_blocks(Work *work) {
+  const Step *step = work->step;
+  for (int32_t row = 0; row < step->rows; row++) {
+    Block *last = work->block_count ? &work->blocks[work->block_count - 1] : NULL;
+    if (last && last->count < BLOCK_TOKENS && step->slots[row] == step->slots[row - 1] &&
+        step->positions[row] == step->positions[row - 1] + 1) {
+      last->count++;
+    } else {
+      work->blocks[work->block_count++] = (Block){row, 1};
+    }
+  }
+}
+
+// Pieces of work
+
+static void normalise(const float *x, const float *weight, int32_t width, float eps, float *y) {
+  v8 squares = v8_zero();
+  float rest = 0.0f;
+  int32_t i = 0;
+  for (; i + 8 <= width; i += 8) squares = v8_fma(v8_load(x + i), v8_load(x + i), squares);
+  for (; i < width; i++) rest += x[i] * x[i];
+  const float scale = 1.0f / sqrtf((v8_sum(squares) + rest) / (float)width + eps);
+  for (i = 0; i + 8 <= width; i += 8) {
+    v8 scaled = _mm256_mul_ps(v8_load(x + i), v8_all(scale));
+    v8_store(y + i, _mm256_mul_ps(scaled, v8_load(weight + i)));
+  }
+  for (; i < width; i++) y[i] = x[i] * scale * weight[i];
+}
+
+static void norm_row(const Work *work, const float *weight, int32_t row) {
+  const int64_t width = work->model->hidden;
+  normalise(work->step->x + row * width, weight, (int32_t)width, work->model->norm_eps,
+            work->normed + row * width);
+}
+
+static void input_norm(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)thread;
+  norm_row(work, work->model->layer[layer].input_norm, piece);
+}
+
+static void mlp_norm(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)thread;
+  norm_row(work, work->model->layer[layer].mlp_norm, piece);
+}
+
+// The panels of a piece: two where rows are few, for they are computed together.
+static int32_t panels_at_once(const Work *work) { return work->step->rows <= FEW_ROWS ? 2 : 1; }
+
+static int32_t pieces_of(const Work *work, int32_t outputs) {
+  const int32_t at_once = panels_at_once(work);
+  return (panels_of(outputs) + at_once - 1) / at_once;
+}
+
+static void multiply_piece(const Work *work, const Weights *weights, const float *x,
+                           int64_t x_stride, int32_t rows, int32_t piece, float *y,
+                           int64_t y_stride, int32_t add) {
+  const int32_t at_once = panels_at_once(work), first = piece * at_once;
+  const int32_t panels = panel_count(weights);
+  const int32_t last = first + at_once < panels ? first + at_once : panels;
+  multiply(weights, work->model->kind, x, x_stride, rows, first, last, y, y_stride, add);
+}
+
+static void qkv_piece(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)thread;
+  multiply_piece(work, &work->model->layer[layer].qkv, work->normed, work->model->hidden,
+                 work->step->rows, piece, work->qkv, work->qkv_stride, 0);
+}
+
+static void rotate(float *head, const float *rotation, int32_t width) {
+  for (int32_t i = 0; i < width; i += 8) {
+    v8 x = v8_load(head + i), turn = v8_load(rotation + i);
+    v8 crossed = _mm256_mul_ps(_mm256_permute_ps(x, 0xB1), _mm256_movehdup_ps(turn));
+    v8_store(head + i, _mm256_fmaddsub_ps(x, _mm256_moveldup_ps(turn), crossed));
+  }
+}
+
+// Turn a row's queries and keys to their position, and keep its keys and values.
+static void place_row(const Work *work, int32_t layer, int32_t row, int32_t thread) {
+  (void)thread;
+  const Model *model = work->model;
+  const Step *step = work->step;
+  const int32_t width = model->head_dim, position = step->positions[row];
+  const float *rotation = model->rotations + (int64_t)position * width;
+  const float *head_norm = model->layer[layer].head_norm;
+  float *qkv = work->qkv + (int64_t)row * work->qkv_stride;
+  for (int32_t head = 0; head < model->heads + model->kv_heads; head++) {
+    float *at = qkv + (int64_t)head * width;
+    if (head_norm) normalise(at, head_norm + (int64_t)head * width, width, model->norm_eps, at);
+    rotate(at, rotation, width);
+  }
+  const int64_t token = 2 * (int64_t)model->kv_heads * width;
+  float *place = step->cache + step->slots[row] * step->slot_stride + layer * step->layer_stride;
+  memcpy(place + position * token, qkv + (int64_t)model->heads * width, (size_t)token * 4);
+}
+
+// A block of neighbouring tokens and one key-value head, with all query heads that share it.
+static void attend_piece(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  const Model *model = work->model;
+  const Step *step = work->step;
+  const int32_t kv_head = piece % model->kv_heads, width = model->head_dim;
+  const Block block = work->blocks[piece / model->kv_heads];
+  const int32_t group = model->heads / model->kv_heads, count = block.count * group;
+  const int64_t token = 2 * (int64_t)model->kv_heads * width;
+  const float *keys = step->cache + step->slots[block.first] * step->slot_stride +
+                      layer * step->layer_stride + (int64_t)kv_head * width;
+  const Head head = {keys, keys + token / 2, token, width, 1.0f / sqrtf((float)width)};
+  float *scores = work->scores + thread * (int64_t)QUERIES * (work->length + 1);
+  for (int32_t first = 0; first < count; first += QUERIES) {
+    const float *queries[QUERIES];
+    float *outputs[QUERIES];
+    int32_t lengths[QUERIES];
+    for (int32_t q = 0; q < QUERIES; q++) {
+      const int32_t query = first + q < count ? first + q : count - 1;  // the last one again
+      const int64_t row = block.first + query / group;
+      const int64_t at = ((int64_t)(query % group) * model->kv_heads + kv_head) * width;
+      queries[q] = work->qkv + row * work->qkv_stride + at;
+      outputs[q] = work->mixed + row * model->heads * width + at;
+      lengths[q] = step->positions[row] + 1;
+    }
+    attend(&head, queries, lengths, outputs, scores);
+  }
+}
+
+static void output_piece(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)thread;
+  const Model *model = work->model;
+  multiply_piece(work, &model->layer[layer].output, work->mixed,
+                 (int64_t)model->heads * model->head_dim, work->step->rows, piece, work->step->x,
+                 model->hidden, 1);
+}
+
+static void gate_up_piece(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)thread;
+  const Model *model = work->model;
+  const Layer *weights = &model->layer[layer];
+  const int32_t rows = work->step->rows, at_once = panels_at_once(work);
+  const int64_t stride = work->inner_stride;
+  multiply_piece(work, &weights->gate, work->normed, model->hidden, rows, piece, work->gate,
+                 stride, 0);
+  multiply_piece(work, &weights->up, work->normed, model->hidden, rows, piece, work->up, stride, 0);
+  const int64_t first = (int64_t)piece * at_once * PANEL, last = first + (int64_t)at_once * PANEL;
+  for (int32_t row = 0; row < rows; row++) {
+    float *gate = work->gate + row * stride;
+    const float *up = work->up + row * stride;
+    for (int64_t i = first; i < last && i < stride; i += 8) {
+      v8_store(gate + i, _mm256_mul_ps(v8_silu(v8_load(gate + i)), v8_load(up + i)));
+    }
+  }
+}
+
+static void down_piece(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)thread;
+  const Model *model = work->model;
+  multiply_piece(work, &model->layer[layer].down, work->gate, work->inner_stride, work->step->rows,
+                 piece, work->step->x, model->hidden, 1);
+}
+
+// What logits are wanted of, gathered at the beginning of ``normed``.
+static void final_norm(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)layer, (void)thread;
+  const Model *model = work->model;
+  const int64_t row = work->step->logits_rows[piece], width = model->hidden;
+  normalise(work->step->x + row * width, model->norm, model->hidden, model->norm_eps,
+            work->normed + piece * width);
+}
+
+static void head_piece(const Work *work, int32_t layer, int32_t piece, int32_t thread) {
+  (void)layer, (void)thread;
+  const Model *model = work->model;
+  const Step *step = work->step;
+  multiply_piece(work, &model->head, work->normed, model->hidden, step->logits_count, piece,
+                 step->logits, model->head.outputs, 0);
+}
+
+// The step
+
+static int32_t share_start(int32_t pieces, int32_t threads, int32_t thread) {
+  return (int32_t)((int64_t)pieces * thread / threads);
+}
+
+static void phase(const Work *work, Pool *pool, int32_t *number, Piece run, int32_t layer,
+                  int32_t pieces, int32_t thread) {
+  const int32_t threads = pool_threads(pool);
+  for (int32_t i = 0; i < threads; i++) {
+    const int32_t owner = (thread + i) % threads;
+    const int32_t first = share_start(pieces, threads, owner);
+    const int32_t count = share_start(pieces, threads, owner + 1) - first;
+    atomic_int *next = &work->next[owner * work->phases + *number];
+    for (;;) {
+      int32_t piece = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+      if (piece >= count) break;
+      run(work, layer, first + piece, thread);
+    }
+  }
+  (*number)++;
+  pool_meet(pool);
+}
+
+static void run_step(void *argument, Pool *pool, int32_t thread) {
+  const Work *work = argument;
+  const Model *model = work->model;
+  const int32_t rows = work->step->rows, qkv = model->layer[0].qkv.outputs;
+  const int32_t hidden = pieces_of(work, model->hidden);
+  const int32_t inner = pieces_of(work, model->intermediate);
+  const int32_t attention = work->block_count * model->kv_heads;
+  int32_t number = 0;
+  for (int32_t layer = 0; layer < model->layers; layer++) {
+    phase(work, pool, &number, input_norm, layer, rows, thread);
+    phase(work, pool, &number, qkv_piece, layer, pieces_of(work, qkv), thread);
+    phase(work, pool, &number, place_row, layer, rows, thread);
+    phase(work, pool, &number, attend_piece, layer, attention, thread);
+    phase(work, pool, &number, output_piece, layer, hidden, thread);
+    phase(work, pool, &number, mlp_norm, layer, rows, thread);
+    phase(work, pool, &number, gate_up_piece, layer, inner, thread);
+    phase(work, pool, &number, down_piece, layer, hidden, thread);
+  }
+  if (!work->step->logits_count) return;
+  phase(work, pool, &number, final_norm, 0, work->step->logits_count, thread);
+  phase(work, pool, &number, head_piece, 0, pieces_of(work, model->head.outputs), thread);
+}
+
+int64_t decoder_memory(const Model *model, int32_t threads, int32_t rows, int32_t length) {
+  Work work;
+  return lay_out(&work, model, threads, rows, length, NULL);
+}
+
+void decoder_step(const Model *model, Pool *pool, const Step *step, int32_t length, void *memory) {
+  Work work = {.model = model, .step = step, .length = length};
+  lay_out(&work, model, pool_threads(pool), step->rows, length, memory);
+  const int32_t counters = pool_threads(pool) * work.phases;
+  for (int32_t i = 0; i < counters; i++) atomic_init(&work.next[i], 0);
+  find_blocks(&work);
+  pool_run(pool, run_step, &work);
+}

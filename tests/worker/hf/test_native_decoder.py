@@ -1,0 +1,158 @@
+"""The compiled kernels: what they compute, and where they are not used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sluice_kernels
+import torch
+from sluice_worker.engines.hf import HfOptions, load
+from sluice_worker.engines.hf.batch import Runner, Span
+from sluice_worker.engines.hf.engine import HfEngine
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.worker.hf import models
+from tests.worker.hf.conftest import Loader, Zoo
+from tests.worker.hf.driver import Stepper
+
+#: Shapes with rests everywhere: panels have 16 outputs, vectors 8 numbers, attention 4 queries.
+ODD = {
+    "rests": {"hidden_size": 44, "intermediate_size": 37, "vocab_size": 101, "head_dim": 8},
+    "one head": {"hidden_size": 24, "num_attention_heads": 1, "num_key_value_heads": 1},
+    "groups of five": {"num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 24},
+    "biases": {"attention_bias": True, "mlp_bias": True, "head_dim": 16, "intermediate_size": 41},
+}
+
+
+def odd_model(kind: str) -> Any:
+    torch.manual_seed(0)
+    config = {"hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config |= {"vocab_size": 160, "intermediate_size": 96, "num_hidden_layers": 2} | ODD[kind]
+    model = LlamaForCausalLM(LlamaConfig(max_position_embeddings=1024, **config)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+            elif parameter.dim() == 1:
+                parameter.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.fixture
+def loaded() -> Iterator[Any]:
+    engines: list[HfEngine] = []
+
+    def of(path: Path, **options: Any) -> Runner:
+        given = {"dtype": "float32", "num_threads": 2, "batch_max": 40, **options}
+        engines.append(load(HfOptions(path, **given), lambda *news: None))
+        return Stepper(engines[-1]).runner
+
+    yield of
+    for engine in engines:
+        engine.close()
+
+
+def prompt_of(length: int, vocab: int) -> list[int]:
+    return torch.randint(vocab, (length,), generator=torch.Generator().manual_seed(1)).tolist()
+
+
+def tiles(slot: int, prompt: list[int]) -> list[Span]:
+    starts = range(0, len(prompt), 64)
+    return [Span(slot, at, prompt[at : at + 64], False, True, True) for at in starts]
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_shapes_that_leave_rests_are_computed_as_transformers_does(
+    threads: int, kind: str, loaded: Any, tmp_path: Path
+) -> None:
+    model = odd_model(kind)
+    runner = loaded(models.save(model, tmp_path), num_threads=threads)
+    assert runner.name == "native"
+    prompt = prompt_of(150, model.config.vocab_size)
+    with torch.inference_mode():
+        got = runner.forward(tiles(3, prompt))
+        expected = model(torch.tensor([prompt])).logits[0]
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_long_prompt_is_computed_as_torch_does(zoo: Zoo, loaded: Any) -> None:
+    prompt = prompt_of(480, 96)
+    logits = []
+    for native in (True, False):
+        runner = loaded(zoo.path("llama-group4"), native=native)
+        with torch.inference_mode():
+            logits.append(torch.cat([runner.forward([tile]) for tile in tiles(1, prompt)]))
+    torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("kind", ["llama", "llama-group4", "qwen3"])
+def test_a_token_has_the_same_bits_prefilled_and_generated(
+    kind: str, dtype: str, engine_of: Loader
+) -> None:
+    """However its prompt is cut, too, and whatever is beside it."""
+    runner = Stepper(engine_of(kind, dtype=dtype, batch_max=9, num_threads=2)).runner
+    prompt = prompt_of(200, 96)
+    with torch.inference_mode():
+        at_once = runner.forward([Span(0, 0, prompt, False, True, True)])
+        in_tiles = runner.forward([*tiles(1, prompt), Span(2, 0, prompt[:9], False, False)])
+        one_by_one = torch.cat(
+            [runner.forward([Span(3, at, [prompt[at]], True, True)]) for at in range(len(prompt))]
+        )
+        for slot in range(4):
+            runner.release(slot)
+    assert torch.equal(in_tiles, at_once)
+    assert torch.equal(one_by_one, at_once)
+
+
+def test_the_number_of_threads_changes_no_bit(zoo: Zoo, loaded: Any) -> None:
+    prompt = prompt_of(100, 96)
+    results = []
+    for threads in (1, 2, 5):
+        runner = loaded(zoo.path("qwen3"), num_threads=threads)
+        with torch.inference_mode():
+            results.append(runner.forward(tiles(0, prompt)))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_a_row_that_is_not_a_number_stays_alone(engine_of: Loader) -> None:
+    runner = Stepper(engine_of("llama", batch_max=4)).runner
+    prompt = prompt_of(40, 96)
+    spans = [Span(slot, 40, [7], True, True) for slot in range(3)]
+    with torch.inference_mode():
+        for slot in range(3):
+            runner.forward([Span(slot, 0, prompt, False, False)])
+        sound = runner.forward(spans)
+        runner.cache._grid[1, :, 5] = float("nan")  # type: ignore[attr-defined]
+        got = runner.forward(spans)
+        for slot in range(3):
+            runner.release(slot)
+    assert got[1].isnan().all()
+    assert torch.equal(got[[0, 2]], sound[[0, 2]])
+
+
+def test_where_the_cpu_lacks_an_instruction_torch_computes_and_the_log_says_so(
+    zoo: Zoo, loaded: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sluice_kernels, "_cpu_flags", lambda: ["sse2", "fma"])
+    caplog.set_level(logging.INFO)
+    assert loaded(zoo.path("llama")).name == "decoder"
+    assert "no compiled kernels: this CPU has no avx2, f16c" in caplog.text
+
+
+def test_a_closed_pool_has_no_threads_left() -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    before = threads()
+    pool = sluice_kernels.Pool(4)
+    assert threads() == before + 3
+    pool.close()
+    assert threads() == before
+    pool.close()
