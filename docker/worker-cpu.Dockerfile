@@ -17,9 +17,10 @@ RUN python3 -m venv /opt/sluice \
 COPY constraints.txt ./
 COPY proto ./proto
 COPY services/worker ./services/worker
+# The kernels are compiled here: with the base image's compiler, or one that pip fetches for that.
 # What runs neither a model nor Python is left out: headers, static libraries, tests.
 RUN /opt/sluice/bin/python -m pip install --no-cache-dir -c constraints.txt \
-      ./proto './services/worker[hf]' \
+      ./proto ./services/worker/kernels './services/worker[hf]' \
  && /opt/sluice/bin/python -m pip uninstall --yes setuptools pip \
  && find /opt/sluice -depth \
       \( -path '*/torch/include' -o -path '*/torch/share' -o -path '*/torch/test' \

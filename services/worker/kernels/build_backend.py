@@ -5,10 +5,9 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+from compiler import found
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403 - a build backend is a module of these functions
-
-from compiler import found
 
 _COMPILER = "ziglang==0.17.1"
 

@@ -19,5 +19,6 @@ def found() -> list[str]:
         if path := shutil.which(name):
             return [path]
     if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc"]
+        # It would compile for this very processor otherwise.
+        return [sys.executable, "-m", "ziglang", "cc", "-mcpu=x86_64"]
     return []

@@ -23,7 +23,12 @@ from tests.worker.hf.driver import Stepper
 ODD = {
     "rests": {"hidden_size": 44, "intermediate_size": 37, "vocab_size": 101, "head_dim": 8},
     "one head": {"hidden_size": 24, "num_attention_heads": 1, "num_key_value_heads": 1},
-    "groups of five": {"num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 24},
+    "groups of five": {
+        "hidden_size": 40,
+        "num_attention_heads": 5,
+        "num_key_value_heads": 1,
+        "head_dim": 24,
+    },
     "biases": {"attention_bias": True, "mlp_bias": True, "head_dim": 16, "intermediate_size": 41},
 }
 

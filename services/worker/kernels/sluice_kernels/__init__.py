@@ -100,7 +100,7 @@ class Pool:
             raise OSError(f"no {threads} threads can be started")
 
     def memory(self, model: Model, rows: int, length: int) -> int:
-        """Bytes of working memory for a step of so many rows, the longest with ``length`` tokens."""
+        """Bytes of working memory for a step of so many rows, of up to ``length`` tokens."""
         size: int = _functions().decoder_memory(ctypes.byref(model), self.threads, rows, length)
         return size
 

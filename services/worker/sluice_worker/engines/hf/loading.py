@@ -133,9 +133,7 @@ def _max_model_len(options: HfOptions, config: Any) -> int:
     return int(options.max_model_len or own)
 
 
-def _load_weights(
-    options: HfOptions, config: Any, checkpoint: Checkpoint, max_len: int
-) -> Path:
+def _load_weights(options: HfOptions, config: Any, checkpoint: Checkpoint, max_len: int) -> Path:
     """Load in the precision asked for, or float32 if "auto" finds no other way."""
     precision = options.dtype
     if precision == "auto":

@@ -43,8 +43,9 @@ class HfOptions:
     values; half of what is free after the weights if None. ``dtype``: how weights are
     kept, "float32", "float16" (arithmetic stays float32), "bfloat16" (on CPUs with instructions
     for it linear layers round their inputs and outputs to it too), "int8", or "auto" for float16
-    if the checkpoint has 16-bit weights. ``prefill_chunk``: prompt tokens of a step; fewer keep the pace of running
-    rows, more bring first tokens sooner. ``queue_max``: rows that may wait.
+    if the checkpoint has 16-bit weights. ``prefill_chunk``: prompt tokens of a step; fewer
+    keep the pace of running rows, more bring first tokens sooner. ``queue_max``: rows that
+    may wait.
     ``num_threads``: cores to compute on; those of the container if None.
     ``prefix_caching``: whether keys and values of prompts are kept, as far as
     ``kv_cache_bytes`` allows, for prompts that begin alike. ``native``: whether the compiled
