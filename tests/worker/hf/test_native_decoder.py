@@ -134,7 +134,7 @@ def test_a_row_that_is_not_a_number_stays_alone(engine_of: Loader) -> None:
         for slot in range(3):
             runner.forward([Span(slot, 0, prompt, False, False)])
         sound = runner.forward(spans)
-        runner.cache._grid[1, :, 5] = float("nan")  # type: ignore[attr-defined]
+        runner.cache._grid[1, ..., 5, :] = float("nan")  # type: ignore[attr-defined]
         got = runner.forward(spans)
         for slot in range(3):
             runner.release(slot)
@@ -152,12 +152,13 @@ def test_where_the_cpu_lacks_an_instruction_torch_computes_and_the_log_says_so(
 
 
 def test_a_closed_pool_has_no_threads_left() -> None:
-    def threads() -> int:
-        return len(list(Path("/proc/self/task").iterdir()))
+    def threads() -> set[str]:
+        return {task.name for task in Path("/proc/self/task").iterdir()}
 
     before = threads()
     pool = sluice_kernels.Pool(4)
-    assert threads() == before + 3
+    started = threads() - before
+    assert len(started) == 3
     pool.close()
-    assert threads() == before
+    assert not started & threads()
     pool.close()

@@ -214,7 +214,7 @@ def test_a_poison_rows_tokens_do_not_stay(zoo: Zoo, tmp_path: Any) -> None:
     assert results.tokens[1] == results.tokens[3] == zoo.reference("llama").greedy(clean, 4)
     assert results.starts[3].cached_tokens == 128
     assert len(stepper.scheduler.prefixes._index) == 1
-    assert not stepper.runner.cache.tokens.isnan().any()  # type: ignore[attr-defined]
+    assert not stepper.runner.cache._grid.isnan().any()  # type: ignore[attr-defined]
 
 
 def test_a_row_that_turns_poisonous_takes_its_prompt_along(engine_of: Loader) -> None:
@@ -256,10 +256,9 @@ def test_the_engine_tells_of_queries_and_hits(zoo: Zoo) -> None:
 @pytest.mark.parametrize("keep", [0, 1, 63, 64, 100, 128, 256])
 def test_what_is_kept_of_a_slot_stays_and_the_rest_reads_as_zero(keep: int) -> None:
     cache = KvCache(KvShape(3, 2, 24), slots=3, max_len=256, align=64)
-    cache.tokens.copy_(torch.randn(cache.tokens.shape))
-    before = cache.tokens.clone().view(3, 3, 256, -1)
+    cache._grid.copy_(torch.randn(cache._grid.shape))
+    before, after = cache._grid.clone(), cache._grid
     cache.release(1, keep)
-    after = cache.tokens.view(3, 3, 256, -1)
-    assert torch.equal(after[1, :, :keep], before[1, :, :keep])
-    assert not after[1, :, keep:].any()
+    assert torch.equal(after[1, ..., :keep, :], before[1, ..., :keep, :])
+    assert not after[1, ..., keep:, :].any()
     assert torch.equal(after[[0, 2]], before[[0, 2]])

@@ -86,6 +86,7 @@ class Step(ctypes.Structure):
         ("cache", _pointer),
         ("slot_stride", ctypes.c_int64),
         ("layer_stride", ctypes.c_int64),
+        ("part_stride", ctypes.c_int64),
     )
 
 

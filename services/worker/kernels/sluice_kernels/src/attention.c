@@ -6,22 +6,13 @@
 
 #include "vector.h"
 
-// Tokens whose keys or values are fetched ahead: those of a head are a few cache lines in each token,
-// too far apart for the processor to see what comes next.
-#define AHEAD 8
-
-INLINE void fetch(const float *token, int32_t width) {
-  for (int32_t d = 0; d < width; d += 16) _mm_prefetch((const char *)(token + d), _MM_HINT_T0);
-}
-
 // Scores lie token by token, QUERIES for each, so that a vector has those of two tokens.
 
 static void score(const Head *head, const float *const queries[QUERIES], int32_t tokens,
                   float *scores) {
   const __m128 scale = _mm_set1_ps(head->scale);
   for (int32_t j = 0; j < tokens; j++) {
-    const float *key = head->keys + j * head->stride;
-    fetch(key + AHEAD * head->stride, head->head_dim);
+    const float *key = head->keys + (int64_t)j * head->head_dim;
     v8 sums[QUERIES] = {v8_zero(), v8_zero(), v8_zero(), v8_zero()};
     for (int32_t d = 0; d < head->head_dim; d += 8) {
       v8 k = v8_load(key + d);
@@ -61,8 +52,7 @@ INLINE void mix(const Head *head, int32_t tokens, const float *weights, const fl
 #pragma GCC unroll 4
   for (int32_t q = 0; q < QUERIES; q++) mixed[q][0] = mixed[q][1] = v8_zero();
   for (int32_t j = 0; j < tokens; j++) {
-    const float *value = head->values + j * head->stride + d;
-    if (!d) fetch(value + AHEAD * head->stride, head->head_dim);
+    const float *value = head->values + (int64_t)j * head->head_dim + d;
     v8 low = v8_load(value), high = vectors == 2 ? v8_load(value + 8) : v8_zero();
 #pragma GCC unroll 4
     for (int32_t q = 0; q < QUERIES; q++) {

@@ -8,10 +8,9 @@
 #define QUERIES 4
 
 typedef struct {
-  const float *keys;    // [tokens, head_dim], ``stride`` floats from token to token
+  const float *keys;    // [tokens, head_dim]
   const float *values;  // as keys
-  int64_t stride;
-  int32_t head_dim;  // a multiple of 8
+  int32_t head_dim;     // a multiple of 8
   float scale;
 } Head;
 

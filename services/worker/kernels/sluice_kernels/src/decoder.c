@@ -153,9 +153,12 @@ static void place_row(const Work *work, int32_t layer, int32_t row, int32_t thre
     if (head_norm) normalise(at, head_norm + (int64_t)head * width, width, model->norm_eps, at);
     rotate(at, rotation, width);
   }
-  const int64_t token = 2 * (int64_t)model->kv_heads * width;
-  float *place = step->cache + step->slots[row] * step->slot_stride + layer * step->layer_stride;
-  memcpy(place + position * token, qkv + (int64_t)model->heads * width, (size_t)token * 4);
+  const float *kept = qkv + (int64_t)model->heads * width;
+  float *place = step->cache + step->slots[row] * step->slot_stride +
+                 layer * step->layer_stride + (int64_t)position * width;
+  for (int32_t part = 0; part < 2 * model->kv_heads; part++) {
+    memcpy(place + part * step->part_stride, kept + (int64_t)part * width, (size_t)width * 4);
+  }
 }
 
 // A block of neighbouring tokens and one key-value head, with all query heads that share it.
@@ -165,10 +168,10 @@ static void attend_piece(const Work *work, int32_t layer, int32_t piece, int32_t
   const int32_t kv_head = piece % model->kv_heads, width = model->head_dim;
   const Block block = work->blocks[piece / model->kv_heads];
   const int32_t group = model->heads / model->kv_heads, count = block.count * group;
-  const int64_t token = 2 * (int64_t)model->kv_heads * width;
   const float *keys = step->cache + step->slots[block.first] * step->slot_stride +
-                      layer * step->layer_stride + (int64_t)kv_head * width;
-  const Head head = {keys, keys + token / 2, token, width, 1.0f / sqrtf((float)width)};
+                      layer * step->layer_stride + kv_head * step->part_stride;
+  const float *values = keys + model->kv_heads * step->part_stride;
+  const Head head = {keys, values, width, 1.0f / sqrtf((float)width)};
   float *scores = work->scores + thread * (int64_t)QUERIES * (work->length + 1);
   for (int32_t first = 0; first < count; first += QUERIES) {
     const float *queries[QUERIES];

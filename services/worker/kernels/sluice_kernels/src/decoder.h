@@ -37,9 +37,10 @@ typedef struct {
   const int32_t *logits_rows;  // [logits_count]: which rows' logits are wanted
   float *x;                    // [rows, hidden]: embeddings; overwritten
   float *logits;               // [logits_count, vocabulary]
-  float *cache;                // keys and values: a token's are [2, kv_heads, head_dim]
-  int64_t slot_stride;         // floats from slot to slot
-  int64_t layer_stride;        // and from layer to layer
+  float *cache;                // a slot's is [layers, keys and values, kv_heads, length, head_dim]
+  int64_t slot_stride;         // floats from slot to slot,
+  int64_t layer_stride;        // from layer to layer,
+  int64_t part_stride;         // and from head to head
 } Step;
 
 // Bytes of working memory for a step of so many rows whose longest row has ``length`` tokens.

@@ -225,7 +225,8 @@ def probe_sharing(shape: KvShape, group: int) -> Sharing:
     slots = 3
     cache = KvCache(KvShape(1, shape.heads, shape.head_dim), slots, _PROBED, PAD)
     generator = torch.Generator().manual_seed(0)
-    cache.tokens.copy_(torch.randn(cache.tokens.shape, generator=generator))
+    for tensor in (cache.keys[0], cache.values[0]):
+        tensor.copy_(torch.randn(tensor.shape, generator=generator))
     lengths = range(PAD, _PROBED + 1, PAD)
     query = torch.randn(len(lengths), group, shape.heads, shape.head_dim, generator=generator)
     attention = Attention(cache, group, Sharing(calls=True, lengths=True))

@@ -125,7 +125,7 @@ class Decoder:
             normal = functional.rms_norm(heads, (shape.head_dim,), None, shape.norm_eps)
             torch.mul(normal, layer.head_norm, out=heads)
         torch.view_as_complex(heads.view(rows, -1, shape.head_dim // 2, 2)).mul_(rotations)
-        self.cache.tokens.index_copy_(0, places, qkv[: layout.tokens, wide:])
+        self.cache.write(places, qkv[: layout.tokens, wide:])
         query = qkv[:, :wide].view(rows, -1, shape.kv_heads, shape.head_dim)
         parts = self.attention.attend(index, query, layout)
         if len(fill):

@@ -39,10 +39,15 @@ class KvShape:
         return self.layers * self.width * 4
 
     @property
+    def parts(self) -> int:
+        """Keys and values of each head, which lie apart in a layer."""
+        return 2 * self.heads
+
+    @property
     def block_tokens(self) -> int:
-        """Tokens of a block: the fewest, from 16, that fill whole pages in a layer."""
+        """Tokens of a block: the fewest, from 16, that fill whole pages in each part."""
         tokens = _SMALLEST_BLOCK
-        while tokens * self.width * 4 % _PAGE:
+        while tokens * self.head_dim * 4 % _PAGE:
             tokens *= 2
         return tokens
 
@@ -55,9 +60,10 @@ class KvShape:
 class KvCache:
     """Memory for ``slots`` rows of up to ``max_len`` tokens.
 
-    A token is [2, heads, head_dim]: its keys, then its values. A slot that was
-    released is zero, so that whatever a row left is never read by the next. ``slot_stride`` and
-    ``layer_stride`` are the floats from one to the next.
+    A slot is [layers, 2, heads, max_len, head_dim], keys before values: attention goes through one
+    head's tokens, which are read in order. A slot that was released is zero, so that whatever a row
+    left is never read by the next. ``slot_stride``, ``layer_stride`` and ``part_stride`` are the
+    floats from one to the next; ``address`` is that of the first.
     """
 
     def __init__(self, shape: KvShape, slots: int, max_len: int, align: int = 1) -> None:
@@ -65,45 +71,50 @@ class KvCache:
         self.shape = shape
         self.max_len = -(-max_len // unit) * unit
         self.slots = slots
-        self._slot_bytes = shape.token_bytes * self.max_len
+        self.part_stride = shape.head_dim * self.max_len
         self.layer_stride = shape.width * self.max_len
         self.slot_stride = shape.layers * self.layer_stride
-        self._memory = _reserve(self._slot_bytes * slots)
+        self._memory = _reserve(self.slot_stride * 4 * slots)
         flat = torch.frombuffer(self._memory, dtype=torch.float32)
-        self.tokens = flat.view(slots * shape.layers * self.max_len, shape.width)
-        grid = flat.view(slots, shape.layers, self.max_len, 2, shape.heads, shape.head_dim)
+        self.address = flat.data_ptr()
+        self._rows = flat.view(-1, shape.head_dim)
+        grid = flat.view(slots, shape.layers, 2, shape.heads, self.max_len, shape.head_dim)
         self._grid = grid
-        self.keys = [grid[:, layer, :, 0].transpose(1, 2) for layer in range(shape.layers)]
-        self.values = [grid[:, layer, :, 1].transpose(1, 2) for layer in range(shape.layers)]
-        self._layer_starts = torch.arange(shape.layers).unsqueeze(1) * self.max_len
+        self.keys = [grid[:, layer, 0] for layer in range(shape.layers)]
+        self.values = [grid[:, layer, 1] for layer in range(shape.layers)]
+        self._part_starts = torch.arange(shape.layers * shape.parts) * self.max_len
 
     def places(self, slots: list[int], positions: list[int]) -> torch.Tensor:
-        """Rows of ``tokens`` that hold these positions, [layers, tokens]."""
-        stride = self.shape.layers * self.max_len
+        """Where these tokens are kept, for ``write``, [layers, tokens * parts]."""
+        stride = self.shape.layers * self.shape.parts * self.max_len
         firsts = [slot * stride + position for slot, position in zip(slots, positions, strict=True)]
-        return self._layer_starts + torch.tensor(firsts)
+        starts = self._part_starts.view(self.shape.layers, 1, self.shape.parts)
+        return (starts + torch.tensor(firsts).unsqueeze(1)).flatten(1)
+
+    def write(self, places: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Keep ``tokens`` [tokens, width], keys before values, at one layer's ``places``."""
+        self._rows.index_copy_(0, places, tokens.reshape(-1, self.shape.head_dim))
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copy the first ``tokens`` of slot ``source`` to slot ``target``."""
-        self._grid[target, :, :tokens].copy_(self._grid[source, :, :tokens])
+        self._grid[target, ..., :tokens, :].copy_(self._grid[source, ..., :tokens, :])
 
     def release(self, slot: int, keep: int = 0) -> None:
         """Give the slot's memory back to the operating system; it reads as zero.
 
         The first ``keep`` tokens stay.
         """
-        begin = slot * self._slot_bytes
+        size = self.slot_stride * 4
+        begin = slot * size
         if not keep:
-            self._memory.madvise(mmap.MADV_DONTNEED, begin, self._slot_bytes)
+            self._memory.madvise(mmap.MADV_DONTNEED, begin, size)
             return
         whole = -(-keep // self.shape.block_tokens) * self.shape.block_tokens
-        self._grid[slot, :, keep:whole] = 0.0
-        token, layer = self.shape.width * 4, self.shape.width * 4 * self.max_len
+        self._grid[slot, ..., keep:whole, :] = 0.0
+        token = self.shape.head_dim * 4
         if whole < self.max_len:
-            for at in range(begin, begin + self._slot_bytes, layer):
-                self._memory.madvise(
-                    mmap.MADV_DONTNEED, at + whole * token, (self.max_len - whole) * token
-                )
+            for at in range(begin + whole * token, begin + size, self.part_stride * 4):
+                self._memory.madvise(mmap.MADV_DONTNEED, at, (self.max_len - whole) * token)
 
 
 class KvBudget:

@@ -152,9 +152,10 @@ class NativeDecoder:
             logits_rows=at + 8 * len(ids),
             x=x.data_ptr(),
             logits=logits.data_ptr(),
-            cache=cache.tokens.data_ptr(),
+            cache=cache.address,
             slot_stride=cache.slot_stride,
             layer_stride=cache.layer_stride,
+            part_stride=cache.part_stride,
         )
         length = max(positions) + 1
         self._pool.run(self._weights.model, step, length, self._room(len(ids), length))

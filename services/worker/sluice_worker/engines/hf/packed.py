@@ -117,7 +117,7 @@ class PackedModel:
         tokens, rows = self._layout.tokens, query.shape[2]
         pair = torch.stack([key[0, :, :tokens], value[0, :, :tokens]])
         kept = pair.permute(2, 0, 1, 3).reshape(tokens, self._shape.width)
-        self.cache.tokens.index_copy_(0, self._places[layer], kept)
+        self.cache.write(self._places[layer], kept)
         heads, dim = self._shape.heads, self._shape.head_dim
         grouped = query[0].view(heads, self._group, rows, dim).permute(2, 1, 0, 3)
         out = query.new_zeros(1, rows, heads, self._group, dim)
