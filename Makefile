@@ -13,7 +13,7 @@ VLLM := 0.32.0
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 
 KERNELS := services/worker/kernels
-KERNEL_FILES := $(wildcard $(KERNELS)/*.py $(KERNELS)/*.toml $(KERNELS)/sluice_kernels/src/*)
+KERNEL_FILES := $(wildcard $(KERNELS)/*.py $(KERNELS)/*.toml $(KERNELS)/sluice_kernels/*.py $(KERNELS)/sluice_kernels/src/*)
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 

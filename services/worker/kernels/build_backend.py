@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from typing import Any
 
 from compiler import found
@@ -23,5 +24,5 @@ def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
 
 
 def _compiler() -> list[str]:
-    wanted = platform.machine() == "x86_64" and not found()
+    wanted = sys.platform == "linux" and platform.machine() == "x86_64" and not found()
     return [_COMPILER] if wanted else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from sluice_worker.engines.hf import HfOptions, load
 from sluice_worker.engines.hf.batch import Runner, Span
 from sluice_worker.engines.hf.engine import HfEngine
+from sluice_worker.engines.hf.options import ModelLoadError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.worker.hf import models
@@ -162,3 +165,61 @@ def test_a_closed_pool_has_no_threads_left() -> None:
     pool.close()
     assert not started & threads()
     pool.close()
+
+
+@pytest.mark.parametrize("length", range(6, 11))
+def test_a_token_that_is_not_a_number_changes_none_before_it(
+    length: int, engine_of: Loader
+) -> None:
+    """Tokens of one prompt are computed side by side."""
+    runner = Stepper(engine_of("llama", batch_max=4)).runner
+    prompt = prompt_of(length, 96)
+    with torch.inference_mode():
+        sound = runner.forward([Span(0, 0, prompt, False, True, True)])
+        embedding = runner._weights.embedding  # type: ignore[attr-defined]
+        poisoned = embedding[90].clone()
+        embedding[90] = float("inf")
+        got = runner.forward([Span(1, 0, [*prompt[:-1], 90], False, True, True)])
+        embedding[90] = poisoned
+        for slot in range(2):
+            runner.release(slot)
+    assert got[-1].isnan().all()
+    assert torch.equal(got[:-1], sound[:-1])
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(
+    "field", ["hidden_size", "intermediate_size", "num_key_value_heads", "num_attention_heads"]
+)
+def test_a_config_that_does_not_fit_the_weights_is_refused(
+    field: str, native: bool, zoo: Zoo, loaded: Any, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(zoo.path("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["head_dim"] = config.get("head_dim") or (
+        config["hidden_size"] // config["num_attention_heads"]
+    )
+    config[field] *= 2
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match=r"by config\.json it is .*mend its config\.json"):
+        loaded(folder, native=native)
+
+
+def test_a_library_with_other_structures_is_not_used(
+    zoo: Zoo, loaded: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sluice_kernels, "LAYOUT", sluice_kernels.LAYOUT + 1)
+    caplog.set_level(logging.INFO)
+    assert loaded(zoo.path("llama")).name == "decoder"
+    assert "the library is an older one: install again" in caplog.text
+
+
+def test_a_model_that_no_thread_can_be_had_for_is_refused_with_what_to_do(
+    zoo: Zoo, loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(threads: int) -> sluice_kernels.Pool:
+        raise OSError(f"no {threads} threads can be started")
+
+    monkeypatch.setattr(sluice_kernels, "Pool", none)
+    with pytest.raises(ModelLoadError, match=r"no 2 threads .*NUM_THREADS"):
+        loaded(zoo.path("llama"))

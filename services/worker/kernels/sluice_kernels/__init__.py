@@ -17,6 +17,9 @@ from pathlib import Path
 PANEL = 16
 """Outputs of a panel of packed weights: [outputs / PANEL, inputs, PANEL]."""
 
+LAYOUT = 1
+"""Counts changes of what the structures mean; the one in ``src/decoder.h`` is the same."""
+
 KINDS = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3}
 """What weights can be kept in."""
 
@@ -96,6 +99,7 @@ class Pool:
     def __init__(self, threads: int) -> None:
         """Raises OSError if the system has no more threads."""
         self.threads = threads
+        self._pool: int | None = None
         self._pool = _functions().pool_open(threads)
         if not self._pool:
             raise OSError(f"no {threads} threads can be started")
@@ -106,7 +110,12 @@ class Pool:
         return size
 
     def run(self, model: Model, step: Step, length: int, memory: int) -> None:
-        """Compute a step, with working memory at the address ``memory``, aligned to 64 bytes."""
+        """Compute a step, with working memory at the address ``memory``, aligned to 64 bytes.
+
+        One step at a time: the caller sees to that. Raises RuntimeError after ``close``.
+        """
+        if not self._pool:
+            raise RuntimeError("the pool is closed")
         step_of, model_of = ctypes.byref(step), ctypes.byref(model)
         _functions().decoder_step(model_of, self._pool, step_of, length, memory)
 
@@ -125,13 +134,25 @@ def why_not() -> str:
     """Why there are no kernels on this machine; empty if there are."""
     if not _LIBRARY.is_file():
         return "they were not built for this platform"
-    missing = _INSTRUCTIONS.difference(_cpu_flags())
-    return f"this CPU has no {', '.join(sorted(missing))}" if missing else ""
+    if missing := _INSTRUCTIONS.difference(_cpu_flags()):
+        return f"this CPU has no {', '.join(sorted(missing))}"
+    try:
+        layout = _functions().kernels_layout()
+    except (OSError, AttributeError) as error:
+        return f"the library cannot be loaded ({error})"
+    return "" if layout == _layout() else "the library is an older one: install again"
+
+
+def _layout() -> int:
+    """What ``kernels_layout`` of a library gives that knows these structures."""
+    sizes = [ctypes.sizeof(kind) for kind in (Layer, Model, Step)]
+    return LAYOUT * 10**9 + sum(size * 1000**place for place, size in enumerate(sizes))
 
 
 @cache
 def _functions() -> ctypes.CDLL:
     library = ctypes.CDLL(str(_LIBRARY))
+    library.kernels_layout.restype = ctypes.c_int64
     library.pool_open.restype = _pointer
     library.pool_open.argtypes = (_int32,)
     library.pool_close.restype = None

@@ -45,24 +45,33 @@ static void soften(const int32_t lengths[QUERIES], int32_t tokens, float *scores
   _mm_storeu_ps(sums, _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1)));
 }
 
-// Dimensions from ``d`` on, ``vectors`` times eight of them.
-INLINE void mix(const Head *head, int32_t tokens, const float *weights, const float sums[QUERIES],
-                int32_t d, const int32_t vectors, float *const outputs[QUERIES]) {
+INLINE void add_value(const float *value, float weight, const int32_t vectors, v8 mixed[2]) {
+  mixed[0] = v8_fma(v8_all(weight), v8_load(value), mixed[0]);
+  if (vectors == 2) mixed[1] = v8_fma(v8_all(weight), v8_load(value + 8), mixed[1]);
+}
+
+// Dimensions from ``d`` on, ``vectors`` times eight of them. Each query goes by its own tokens: one
+// more with a weight of zero would still bring in a value that is not a number.
+INLINE void mix(const Head *head, const int32_t lengths[QUERIES], const float *weights,
+                const float sums[QUERIES], int32_t d, const int32_t vectors,
+                float *const outputs[QUERIES]) {
+  const int64_t width = head->head_dim;
+  int32_t common = lengths[0];
+  for (int32_t q = 1; q < QUERIES; q++) common = lengths[q] < common ? lengths[q] : common;
   v8 mixed[QUERIES][2];
 #pragma GCC unroll 4
   for (int32_t q = 0; q < QUERIES; q++) mixed[q][0] = mixed[q][1] = v8_zero();
-  for (int32_t j = 0; j < tokens; j++) {
-    const float *value = head->values + (int64_t)j * head->head_dim + d;
-    v8 low = v8_load(value), high = vectors == 2 ? v8_load(value + 8) : v8_zero();
+  for (int64_t j = 0; j < common; j++) {
 #pragma GCC unroll 4
     for (int32_t q = 0; q < QUERIES; q++) {
-      v8 weight = v8_all(weights[(int64_t)j * QUERIES + q]);
-      mixed[q][0] = v8_fma(weight, low, mixed[q][0]);
-      if (vectors == 2) mixed[q][1] = v8_fma(weight, high, mixed[q][1]);
+      add_value(head->values + j * width + d, weights[j * QUERIES + q], vectors, mixed[q]);
     }
   }
 #pragma GCC unroll 4
   for (int32_t q = 0; q < QUERIES; q++) {
+    for (int64_t j = common; j < lengths[q]; j++) {
+      add_value(head->values + j * width + d, weights[j * QUERIES + q], vectors, mixed[q]);
+    }
     v8 share = v8_all(1.0f / sums[q]);
     v8_store(outputs[q] + d, _mm256_mul_ps(mixed[q][0], share));
     if (vectors == 2) v8_store(outputs[q] + d + 8, _mm256_mul_ps(mixed[q][1], share));
@@ -77,6 +86,6 @@ void attend(const Head *head, const float *const queries[QUERIES], const int32_t
   score(head, queries, tokens, scores);
   soften(lengths, tokens, scores, sums);
   int32_t d = 0;
-  for (; d + 16 <= head->head_dim; d += 16) mix(head, tokens, scores, sums, d, 2, outputs);
-  if (d < head->head_dim) mix(head, tokens, scores, sums, d, 1, outputs);
+  for (; d + 16 <= head->head_dim; d += 16) mix(head, lengths, scores, sums, d, 2, outputs);
+  if (d < head->head_dim) mix(head, lengths, scores, sums, d, 1, outputs);
 }

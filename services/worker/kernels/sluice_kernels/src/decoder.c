@@ -38,29 +38,30 @@ static int32_t panels_of(int32_t width) { return (width + PANEL - 1) / PANEL; }
 
 // Layout of the working memory
 
-static char *laid(char **at, int64_t bytes) {
-  char *here = *at;
+// Room for ``bytes`` at ``*at`` bytes from the beginning, which may be null where only sizes count.
+static void *laid(char *memory, int64_t *at, int64_t bytes) {
+  void *here = memory ? memory + *at : NULL;
   *at += (bytes + 63) / 64 * 64;
   return here;
 }
 
 static int64_t lay_out(Work *work, const Model *model, int32_t threads, int32_t rows,
                        int32_t length, char *memory) {
-  char *at = memory;
+  int64_t at = 0;
   const int64_t wide = (int64_t)model->heads * model->head_dim;
   const int64_t qkv = wide + 2 * (int64_t)model->kv_heads * model->head_dim;
   work->phases = (model->layers * PHASES_PER_LAYER + PHASES_AT_END + 15) / 16 * 16;
   work->qkv_stride = panels_of((int32_t)qkv) * PANEL;
   work->inner_stride = panels_of(model->intermediate) * PANEL;
-  work->normed = (float *)laid(&at, rows * (int64_t)model->hidden * 4);
-  work->qkv = (float *)laid(&at, rows * (int64_t)work->qkv_stride * 4);
-  work->mixed = (float *)laid(&at, rows * wide * 4);
-  work->gate = (float *)laid(&at, rows * (int64_t)work->inner_stride * 4);
-  work->up = (float *)laid(&at, rows * (int64_t)work->inner_stride * 4);
-  work->scores = (float *)laid(&at, threads * (int64_t)QUERIES * (length + 1) * 4);
-  work->blocks = (Block *)laid(&at, rows * (int64_t)sizeof(Block));
-  work->next = (atomic_int *)laid(&at, threads * (int64_t)work->phases * (int64_t)sizeof(atomic_int));
-  return at - memory;
+  work->normed = laid(memory, &at, rows * (int64_t)model->hidden * 4);
+  work->qkv = laid(memory, &at, rows * (int64_t)work->qkv_stride * 4);
+  work->mixed = laid(memory, &at, rows * wide * 4);
+  work->gate = laid(memory, &at, rows * (int64_t)work->inner_stride * 4);
+  work->up = laid(memory, &at, rows * (int64_t)work->inner_stride * 4);
+  work->scores = laid(memory, &at, threads * (int64_t)QUERIES * (length + 1) * 4);
+  work->blocks = laid(memory, &at, rows * (int64_t)sizeof(Block));
+  work->next = laid(memory, &at, threads * (int64_t)work->phases * (int64_t)sizeof(atomic_int));
+  return at;
 }
 
 static void find_blocks(Work *work) {
@@ -285,6 +286,11 @@ static void run_step(void *argument, Pool *pool, int32_t thread) {
   if (!work->step->logits_count) return;
   phase(work, pool, &number, final_norm, 0, work->step->logits_count, thread);
   phase(work, pool, &number, head_piece, 0, pieces_of(work, model->head.outputs), thread);
+}
+
+int64_t kernels_layout(void) {
+  const int64_t sizes[] = {sizeof(Layer), sizeof(Model), sizeof(Step)};
+  return LAYOUT * 1000000000LL + sizes[0] + 1000 * sizes[1] + 1000000 * sizes[2];
 }
 
 int64_t decoder_memory(const Model *model, int32_t threads, int32_t rows, int32_t length) {

@@ -9,6 +9,9 @@
 #include "pool.h"
 #include "product.h"
 
+// Counts changes of what the structures mean.
+#define LAYOUT 1
+
 typedef struct {
   const float *input_norm;  // [hidden]
   const float *head_norm;   // [heads + kv_heads, head_dim], or null
@@ -42,6 +45,9 @@ typedef struct {
   int64_t layer_stride;        // from layer to layer,
   int64_t part_stride;         // and from head to head
 } Step;
+
+// LAYOUT and the structures' sizes: whether whoever calls knows the same ones.
+int64_t kernels_layout(void);
 
 // Bytes of working memory for a step of so many rows whose longest row has ``length`` tokens.
 int64_t decoder_memory(const Model *model, int32_t threads, int32_t rows, int32_t length);

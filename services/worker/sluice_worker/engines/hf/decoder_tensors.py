@@ -14,6 +14,7 @@ import torch
 
 from sluice_worker.engines.hf.architecture import DecoderShape
 from sluice_worker.engines.hf.checkpoint import Checkpoint
+from sluice_worker.engines.hf.options import ModelLoadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,18 @@ class DecoderTensors:
 
     def embedding(self) -> torch.Tensor:
         """The embedding, [vocab, hidden]."""
-        return self._read("model.embed_tokens.weight")
+        return self._read("model.embed_tokens.weight", self._shape.vocab, self._shape.hidden)
 
     def head(self, embedding: torch.Tensor) -> torch.Tensor:
         """The language head, [vocab, hidden]; the embedding where they are tied."""
         name = "lm_head.weight"
-        return self._read(name) if name in self._checkpoint else embedding
+        if name not in self._checkpoint:
+            return embedding
+        return self._read(name, self._shape.vocab, self._shape.hidden)
 
     def norm(self) -> torch.Tensor:
         """The last norm, [hidden], float32."""
-        return self._read("model.norm.weight").float()
+        return self._read("model.norm.weight", self._shape.hidden).float()
 
     def layers(self) -> Iterator[LayerTensors]:
         """All layers in order."""
@@ -67,40 +70,53 @@ class DecoderTensors:
         """Names of what was not read."""
         return [name for name in self._checkpoint.names() if name not in self._used]
 
-    def _read(self, name: str) -> torch.Tensor:
+    def _read(self, name: str, *shape: int) -> torch.Tensor:
+        """The tensor ``name``, which must be of ``shape``: what computes with it trusts that."""
         self._used.add(name)
-        return self._checkpoint.read(name)
+        tensor = self._checkpoint.read(name)
+        if tensor.shape != shape:
+            raise ModelLoadError(
+                f"the tensor {name} is {list(tensor.shape)}; by config.json it is {list(shape)}",
+                "download the model again, or mend its config.json",
+            )
+        return tensor
 
     def _layer(self, prefix: str) -> LayerTensors:
         shape, attention, mlp = self._shape, prefix + "self_attn.", prefix + "mlp."
-        output = self._affine(attention + "o_proj", shape.output_bias)
+        hidden, inner, wide = shape.hidden, shape.intermediate, shape.heads * shape.head_dim
+        output = self._affine(attention + "o_proj", hidden, wide, shape.output_bias)
         return LayerTensors(
-            input_norm=self._read(prefix + "input_layernorm.weight").float(),
-            qkv=Affine(
-                self._qkv(attention, "weight"),
-                self._qkv(attention, "bias") if shape.qkv_bias else None,
-            ),
+            input_norm=self._read(prefix + "input_layernorm.weight", hidden).float(),
+            qkv=self._qkv(attention),
             head_norm=self._head_norm(attention) if shape.head_norms else None,
             output=Affine(output.weight[:, _output_order(shape)], output.bias),
-            mlp_norm=self._read(prefix + "post_attention_layernorm.weight").float(),
-            gate=self._affine(mlp + "gate_proj", shape.mlp_bias),
-            up=self._affine(mlp + "up_proj", shape.mlp_bias),
-            down=self._affine(mlp + "down_proj", shape.mlp_bias),
+            mlp_norm=self._read(prefix + "post_attention_layernorm.weight", hidden).float(),
+            gate=self._affine(mlp + "gate_proj", inner, hidden, shape.mlp_bias),
+            up=self._affine(mlp + "up_proj", inner, hidden, shape.mlp_bias),
+            down=self._affine(mlp + "down_proj", hidden, inner, shape.mlp_bias),
         )
 
-    def _affine(self, name: str, biased: bool) -> Affine:
-        return Affine(self._read(name + ".weight"), self._read(name + ".bias") if biased else None)
+    def _affine(self, name: str, outputs: int, inputs: int, biased: bool) -> Affine:
+        weight = self._read(name + ".weight", outputs, inputs)
+        return Affine(weight, self._read(name + ".bias", outputs) if biased else None)
 
-    def _qkv(self, prefix: str, kind: str) -> torch.Tensor:
-        query = self._read(f"{prefix}q_proj.{kind}")[_query_order(self._shape)]
-        key = self._read(f"{prefix}k_proj.{kind}")[_key_order(self._shape)]
-        return torch.cat([query, key, self._read(f"{prefix}v_proj.{kind}")])
+    def _qkv(self, prefix: str) -> Affine:
+        shape = self._shape
+        wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        query = self._affine(prefix + "q_proj", wide, shape.hidden, shape.qkv_bias)
+        key = self._affine(prefix + "k_proj", narrow, shape.hidden, shape.qkv_bias)
+        value = self._affine(prefix + "v_proj", narrow, shape.hidden, shape.qkv_bias)
+        queries, keys = _query_order(shape), _key_order(shape)
+        bias = None
+        if query.bias is not None and key.bias is not None and value.bias is not None:
+            bias = torch.cat([query.bias[queries], key.bias[keys], value.bias])
+        return Affine(torch.cat([query.weight[queries], key.weight[keys], value.weight]), bias)
 
     def _head_norm(self, prefix: str) -> torch.Tensor:
         """Weights of q_norm for every query head and of k_norm for every key head."""
         shape, pairs = self._shape, _pair_order(self._shape.head_dim)
-        query = self._read(prefix + "q_norm.weight").float()[pairs]
-        key = self._read(prefix + "k_norm.weight").float()[pairs]
+        query = self._read(prefix + "q_norm.weight", shape.head_dim).float()[pairs]
+        key = self._read(prefix + "k_norm.weight", shape.head_dim).float()[pairs]
         return torch.cat([query.repeat(shape.heads, 1), key.repeat(shape.kv_heads, 1)])
 
 

@@ -27,6 +27,7 @@ from sluice_worker.engines.hf.decoder_tensors import (
 )
 from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
 from sluice_worker.engines.hf.linear import check_fp16_range
+from sluice_worker.engines.hf.options import ModelLoadError
 
 _LANES = 8  # floats of a vector; a head is computed in whole vectors
 _ALIGN = 64
@@ -73,11 +74,6 @@ class NativeWeights:
         )
         self.unused = tensors.unused()
 
-    def use_positions(self, length: int) -> None:
-        """Make the rotary embedding for positions below ``length``."""
-        turns = torch.view_as_real(rotations(self.shape, length)).contiguous()
-        self.model.rotations = self._at(turns)
-
     def _at(self, tensor: torch.Tensor) -> int:
         """The address of a contiguous tensor, which is kept from now on."""
         self._kept.append(tensor)
@@ -120,13 +116,16 @@ class NativeDecoder:
     def __init__(self, weights: NativeWeights, slots: int, max_len: int) -> None:
         shape = weights.shape
         self._weights = weights
-        self._pool = sluice_kernels.Pool(torch.get_num_threads())
+        self._pool = _open_pool(torch.get_num_threads())
         self._memory = torch.empty(0, dtype=torch.uint8)
         self.name = "native"
         self.keeps_prefixes = True
         self.vocab_size = shape.vocab
         self.cache = KvCache(KvShape(shape.layers, shape.kv_heads, shape.head_dim), slots, max_len)
-        weights.use_positions(self.cache.max_len)
+        turns = torch.view_as_real(rotations(shape, self.cache.max_len))
+        self._rotations = turns.contiguous()
+        self._model = sluice_kernels.Model.from_buffer_copy(weights.model)
+        self._model.rotations = self._rotations.data_ptr()
 
     def forward(self, spans: Sequence[Span]) -> torch.Tensor:
         """As ``Runner.forward``."""
@@ -158,7 +157,7 @@ class NativeDecoder:
             part_stride=cache.part_stride,
         )
         length = max(positions) + 1
-        self._pool.run(self._weights.model, step, length, self._room(len(ids), length))
+        self._pool.run(self._model, step, length, self._room(len(ids), length))
         return logits
 
     def copy_prefix(self, source: int, target: int, tokens: int) -> bool:
@@ -172,11 +171,20 @@ class NativeDecoder:
 
     def _room(self, rows: int, length: int) -> int:
         """The address of working memory for a step; it grows to what the largest needs."""
-        size = self._pool.memory(self._weights.model, rows, length)
+        size = self._pool.memory(self._model, rows, length)
         if size > self._memory.numel():
             self._memory = torch.empty(size, dtype=torch.uint8)
         assert self._memory.data_ptr() % _ALIGN == 0  # as torch allocates
         return self._memory.data_ptr()
+
+
+def _open_pool(threads: int) -> sluice_kernels.Pool:
+    try:
+        return sluice_kernels.Pool(threads)
+    except OSError as error:
+        raise ModelLoadError(
+            str(error), "raise the limit of processes, or lower NUM_THREADS"
+        ) from error
 
 
 def _panels(weight: torch.Tensor) -> torch.Tensor:
