@@ -145,8 +145,8 @@ def why_not() -> str:
 
 def _layout() -> int:
     """What ``kernels_layout`` of a library gives that knows these structures."""
-    sizes = [ctypes.sizeof(kind) for kind in (Layer, Model, Step)]
-    return LAYOUT * 10**9 + sum(size * 1000**place for place, size in enumerate(sizes))
+    layer, model, step = ctypes.sizeof(Layer), ctypes.sizeof(Model), ctypes.sizeof(Step)
+    return LAYOUT * 1_000_000_000 + step * 1_000_000 + model * 1000 + layer
 
 
 @cache
