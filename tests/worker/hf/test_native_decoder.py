@@ -223,3 +223,12 @@ def test_a_model_that_no_thread_can_be_had_for_is_refused_with_what_to_do(
     monkeypatch.setattr(sluice_kernels, "Pool", none)
     with pytest.raises(ModelLoadError, match=r"no 2 threads .*NUM_THREADS"):
         loaded(zoo.path("llama"))
+
+
+def test_more_threads_than_cores_compute_the_same_at_every_step(zoo: Zoo, loaded: Any) -> None:
+    """Threads then come late to a phase, or to a whole step, nearly always."""
+    alone, crowded = (loaded(zoo.path("llama"), num_threads=threads) for threads in (1, 9))
+    with torch.inference_mode():
+        for at in range(400):
+            step = [Span(slot, at, [(7 * at + slot) % 96], True, True) for slot in range(3)]
+            assert torch.equal(crowded.forward(step), alone.forward(step)), at

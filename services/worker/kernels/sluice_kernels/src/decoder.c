@@ -1,6 +1,7 @@
-// Phases of a layer, with all threads meeting between them. Within a phase each thread has pieces of
-// work that lie side by side, so that memory is read in order, and then takes over pieces of the
-// others: one that is held up does not hold up the rest.
+// A layer is a few phases, each of which begins when all of the one before it is done. Within a phase
+// each thread has pieces of work that lie side by side, so that memory is read in order, and then
+// takes over pieces of the others. A thread that is held up, because something else has its core,
+// holds up the one piece that it is at: the others do the rest, and go on to the next phase without it.
 
 #include "decoder.h"
 
@@ -30,6 +31,7 @@ typedef struct {
   float *scores;  // [threads, QUERIES * (length + 1)]
   Block *blocks;
   atomic_int *next;  // [threads, phases]: the next piece of each thread's share of a phase
+  atomic_int *done;  // [phases]: how many pieces are done
 } Work;
 
 typedef void (*Piece)(const Work *work, int32_t layer, int32_t piece, int32_t thread);
@@ -61,6 +63,7 @@ static int64_t lay_out(Work *work, const Model *model, int32_t threads, int32_t 
   work->scores = laid(memory, &at, threads * (int64_t)QUERIES * (length + 1) * 4);
   work->blocks = laid(memory, &at, rows * (int64_t)sizeof(Block));
   work->next = laid(memory, &at, threads * (int64_t)work->phases * (int64_t)sizeof(atomic_int));
+  work->done = laid(memory, &at, work->phases * (int64_t)sizeof(atomic_int));
   return at;
 }
 
@@ -250,6 +253,7 @@ static int32_t share_start(int32_t pieces, int32_t threads, int32_t thread) {
 static void phase(const Work *work, Pool *pool, int32_t *number, Piece run, int32_t layer,
                   int32_t pieces, int32_t thread) {
   const int32_t threads = pool_threads(pool);
+  int32_t done = 0;
   for (int32_t i = 0; i < threads; i++) {
     const int32_t owner = (thread + i) % threads;
     const int32_t first = share_start(pieces, threads, owner);
@@ -259,10 +263,10 @@ static void phase(const Work *work, Pool *pool, int32_t *number, Piece run, int3
       int32_t piece = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
       if (piece >= count) break;
       run(work, layer, first + piece, thread);
+      done++;
     }
   }
-  (*number)++;
-  pool_meet(pool);
+  pool_await(pool, &work->done[(*number)++], done, pieces);
 }
 
 static void run_step(void *argument, Pool *pool, int32_t thread) {
@@ -303,6 +307,7 @@ void decoder_step(const Model *model, Pool *pool, const Step *step, int32_t leng
   lay_out(&work, model, pool_threads(pool), step->rows, length, memory);
   const int32_t counters = pool_threads(pool) * work.phases;
   for (int32_t i = 0; i < counters; i++) atomic_init(&work.next[i], 0);
+  for (int32_t i = 0; i < work.phases; i++) atomic_init(&work.done[i], 0);
   find_blocks(&work);
   pool_run(pool, run_step, &work);
 }

@@ -29,8 +29,8 @@ typedef struct {
 
 struct Pool {
   int32_t threads;
-  Bell start, meeting;
-  _Alignas(64) atomic_int arrived;
+  Bell start, progress;
+  _Alignas(64) atomic_int ended;  // threads that have ended the job
   Job job;
   void *argument;
   Member *members;
@@ -43,6 +43,10 @@ static void bell_ring(Bell *bell) {
   }
 }
 
+static void bell_sleep(Bell *bell, unsigned seen) {
+  syscall(SYS_futex, &bell->count, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
 // Return when the bell's count is no longer ``seen``.
 static void bell_wait(Bell *bell, unsigned seen) {
   for (int32_t i = 0; i < SPINS; i++) {
@@ -50,10 +54,13 @@ static void bell_wait(Bell *bell, unsigned seen) {
     _mm_pause();
   }
   atomic_fetch_add(&bell->sleepers, 1);
-  while (atomic_load(&bell->count) == seen) {
-    syscall(SYS_futex, &bell->count, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
-  }
+  while (atomic_load(&bell->count) == seen) bell_sleep(bell, seen);
   atomic_fetch_sub(&bell->sleepers, 1);
+}
+
+// Add ``count`` to what is done, and tell those who wait if that was the last of it.
+static void note(Pool *pool, atomic_int *done, int32_t count, int32_t total) {
+  if (count && atomic_fetch_add(done, count) + count == total) bell_ring(&pool->progress);
 }
 
 static void *member_run(void *argument) {
@@ -63,7 +70,7 @@ static void *member_run(void *argument) {
     bell_wait(&pool->start, seen);
     if (!pool->job) return NULL;
     pool->job(pool->argument, pool, member->number);
-    pool_meet(pool);
+    note(pool, &pool->ended, 1, pool->threads);  // the caller alone waits for all
   }
 }
 
@@ -96,18 +103,24 @@ int32_t pool_threads(const Pool *pool) { return pool->threads; }
 void pool_run(Pool *pool, Job job, void *argument) {
   pool->job = job;
   pool->argument = argument;
+  atomic_store(&pool->ended, 0);
   if (pool->threads > 1) bell_ring(&pool->start);
   job(argument, pool, 0);
-  pool_meet(pool);
+  pool_await(pool, &pool->ended, 1, pool->threads);
 }
 
-void pool_meet(Pool *pool) {
-  if (pool->threads == 1) return;
-  unsigned seen = atomic_load(&pool->meeting.count);
-  if (atomic_fetch_add(&pool->arrived, 1) + 1 < pool->threads) {
-    bell_wait(&pool->meeting, seen);
-    return;
+void pool_await(Pool *pool, atomic_int *done, int32_t count, int32_t total) {
+  note(pool, done, count, total);
+  for (int32_t i = 0; i < SPINS; i++) {
+    if (atomic_load_explicit(done, memory_order_acquire) == total) return;
+    _mm_pause();
   }
-  atomic_store(&pool->arrived, 0);
-  bell_ring(&pool->meeting);
+  Bell *bell = &pool->progress;
+  atomic_fetch_add(&bell->sleepers, 1);
+  for (;;) {
+    const unsigned seen = atomic_load(&bell->count);
+    if (atomic_load(done) == total) break;
+    bell_sleep(bell, seen);
+  }
+  atomic_fetch_sub(&bell->sleepers, 1);
 }

@@ -21,5 +21,6 @@ int32_t pool_threads(const Pool *pool);
 // Run a job in all threads; return when all have ended it.
 void pool_run(Pool *pool, Job job, void *argument);
 
-// Wait, within a job, until all threads have come here.
-void pool_meet(Pool *pool);
+// Within a job: add ``count`` to what is ``done`` of ``total``, and wait until all of it is. Not all
+// threads need to come here for that: one that the system holds up does not hold up the others.
+void pool_await(Pool *pool, atomic_int *done, int32_t count, int32_t total);
