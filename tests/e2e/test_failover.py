@@ -92,7 +92,8 @@ def test_whole_answers_and_many_streams_outlive_a_killed_worker(
 ) -> None:
     with gateway(pair[0].address, pair[1].address) as front:
         front.wait_workers(2)
-        streams = [stream(front.url + CHAT, chat(max_tokens=200 + n)) for n in range(12)]
+        # Long enough that none has ended when the last one has begun, on a busy machine too.
+        streams = [stream(front.url + CHAT, chat(max_tokens=800 + n)) for n in range(12)]
         got = [[next(chunks)] for chunks in streams]
         pair[0].process.signal(signal.SIGKILL)
         whole = httpx.post(front.url + CHAT, json=chat(max_tokens=50, n=3), timeout=30).json()

@@ -129,7 +129,7 @@ def test_a_half_written_lease_is_waited_for_and_then_taken_away(path: Path, cloc
             pass
 
 
-def test_a_waiter_that_is_late_gives_the_new_holders_lease_back(
+def test_a_waiter_that_is_late_does_not_touch_the_new_holders_lease(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have judged the same holder dead; the quicker one has the lease already."""
@@ -139,11 +139,28 @@ def test_a_waiter_that_is_late_gives_the_new_holders_lease_back(
 
     def late_take_away(dead: bytes) -> bool:
         assert quick.try_acquire()
+        # Not for a moment: a third waiter would find the way free.
+        monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("it was moved"))
         return take_away(dead)
 
     monkeypatch.setattr(late, "_take_away", late_take_away)
     assert not late.try_acquire()
     assert json.loads(path.read_bytes())["name"] == quick.holder.name
+    assert files(path) == ["lease"]
+
+
+def test_one_that_died_while_it_removed_a_lease_is_waited_for_and_then_passed_over(
+    path: Path, clock: Clock
+) -> None:
+    claim(path, pid=2**22 + 1, started="1", name="dead")
+    path.with_name(".lease.remover").touch()
+    lease = Lease(path)
+    assert not lease.try_acquire()
+    clock.now += module.STALE_SECONDS - 0.1
+    assert not lease.try_acquire()
+    clock.now += 0.2
+    assert not lease.try_acquire()  # the way is free now
+    assert lease.try_acquire()
     assert files(path) == ["lease"]
 
 

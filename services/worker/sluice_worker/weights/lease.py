@@ -61,6 +61,8 @@ class Lease:
         self._beat_at = 0.0
         self._seen: bytes | None = None
         self._seen_at = 0.0
+        self._remover = path.with_name(".lease.remover")
+        self._blocked_at: float | None = None
 
     def try_acquire(self) -> bool:
         """Take the lease if it is free or dead. Raises OSError on a read-only volume."""
@@ -131,18 +133,39 @@ class Lease:
             self._path.with_name(f".lease.{self.holder.name}").unlink(missing_ok=True)
 
     def _take_away(self, dead: bytes) -> bool:
-        """Remove the lease whose content is ``dead``. False if another process was quicker."""
-        grave = self._path.with_name(f".lease.dead.{self.holder.name}")
+        """Remove the lease whose content is ``dead``. False if another process was quicker.
+
+        One process at a time removes, and looks again before it does: else one that was slow could
+        remove the lease of whoever has just taken over, and a third find the way free.
+        """
+        if not self._may_remove():
+            return False
         try:
+            if self._content() != dead:
+                return False
+            grave = self._path.with_name(f".lease.dead.{self.holder.name}")
             self._path.rename(grave)
-            if grave.read_bytes() == dead:
-                grave.unlink(missing_ok=True)
-                return True
-            # Another waiter has just taken over, and this is its lease.
-            grave.replace(self._path)
+            grave.unlink(missing_ok=True)
         except OSError as error:
             if error.errno not in _GONE:
                 raise
+            return False
+        finally:
+            self._remover.unlink(missing_ok=True)
+        return True
+
+    def _may_remove(self) -> bool:
+        """Whether this is the one process that removes now; one that died at it is passed over."""
+        with contextlib.suppress(FileExistsError):
+            self._remover.touch(exist_ok=False)
+            self._blocked_at = None
+            return True
+        now = time.monotonic()
+        if self._blocked_at is None:
+            self._blocked_at = now
+        elif now - self._blocked_at > STALE_SECONDS:
+            self._remover.unlink(missing_ok=True)
+            self._blocked_at = None
         return False
 
     def _is_mine(self) -> bool:
