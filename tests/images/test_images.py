@@ -58,6 +58,15 @@ def test_the_gateway_has_no_model_code() -> None:
     assert not present & {"torch", "transformers", "numpy", "huggingface_hub", "sluice_worker"}
 
 
+def test_the_gateways_short_way_is_compiled() -> None:
+    with mounted("gateway") as root:
+        present = packages(root)
+        folder = root / "opt/sluice/lib/python3.11/site-packages/sluice_gateway/fast_path"
+        compiled = [path.name for path in folder.glob("_compiled.*.so")]
+    assert len(compiled) == 1
+    assert "ziglang" not in present  # it compiled it, and stayed behind
+
+
 def test_the_cpu_worker_has_the_demo_and_nothing_of_nvidia() -> None:
     with mounted("worker-cpu") as root:
         present = packages(root)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 from sluice.worker.v1 import worker_pb2 as pb
 
 from sluice_gateway.echo import Echo
 from sluice_gateway.errors import ApiError, InternalError
 from sluice_gateway.failures import failure_of
+from sluice_gateway.fast_path import FastPath
 from sluice_gateway.generation import Row
 from sluice_gateway.inter_token import Intervals
 from sluice_gateway.output import Event, Finished, FinishReason, OutputMachine, TextDelta
@@ -18,6 +20,10 @@ _REASONS: dict[pb.FinishReason.ValueType, FinishReason] = {
     pb.FINISH_REASON_STOP: "stop",
     pb.FINISH_REASON_LENGTH: "length",
 }
+
+
+#: Makes a short way of texts by token id, the tokens that end a choice, and where intervals count.
+MakePath = Callable[[Sequence[str | None], frozenset[int], Intervals], FastPath]
 
 
 class Choice:
@@ -63,6 +69,8 @@ class Choice:
     def advance(self) -> list[Event]:
         """What is new since the last call."""
         row = self.row
+        if row.fast_path is not None:
+            self._close_path(row.fast_path)
         events: list[Event] = []
         count = len(row.ids)
         if count > self._taken:
@@ -87,6 +95,32 @@ class Choice:
         self.done = self.done or self.failure is not None
         return events
 
+    def make_path(self, make: MakePath) -> None:
+        """Let tokens go a short way past the machine, if this choice's ever can."""
+        texts = None if self._wants_logprobs else self._machine.texts
+        if texts is not None:
+            self.row.fast_path = make(texts, self._machine.stop_ids, self._intervals)
+
+    def open_path(self) -> None:
+        """Let the next tokens go the short way, if there is one and they can."""
+        path = self.row.fast_path
+        if path is not None and self._taken and not self.done and self._machine.settled:
+            path.open(self._last_token)
+
+    def drop_path(self) -> None:
+        """Have no short way any more."""
+        if self.row.fast_path is not None:
+            self._close_path(self.row.fast_path)
+            self.row.fast_path = None
+
+    def _close_path(self, path: FastPath) -> None:
+        """Count what went past the machine."""
+        tokens, last = path.close()
+        if tokens:
+            self._taken += tokens
+            self._machine.completion_tokens += tokens
+            self._last_token = last
+
     def _finish(self, events: list[Event]) -> None:
         self.done = True
         last = events[-1] if events else None
@@ -96,7 +130,8 @@ class Choice:
     @property
     def completion_tokens(self) -> int:
         """Tokens that the client is told of; those after a stop string do not count."""
-        return self._machine.completion_tokens
+        path = self.row.fast_path
+        return self._machine.completion_tokens + (path.tokens if path is not None else 0)
 
     @property
     def mean_logprob(self) -> float:
@@ -131,6 +166,9 @@ class EchoingChoice(Choice):
         super().__init__(index, row, machine, wants_logprobs=wants_logprobs, intervals=intervals)
         self._echo: Echo | None = echo
         self._shift = len(echo.text)
+
+    def make_path(self, make: MakePath) -> None:
+        """There is none: what comes first is no token of the row."""
 
     def advance(self) -> list[Event]:
         """See Choice."""

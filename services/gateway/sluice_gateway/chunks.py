@@ -96,6 +96,10 @@ class _Chunks(ABC):
             string = quoted(text)
         return (self._text_heads[index] + string + self._text_tail).encode()
 
+    def around_text(self, index: int) -> tuple[bytes, bytes]:
+        """What a chunk of nothing but text has before and after the JSON of the text."""
+        return self._text_heads[index].encode(), self._text_tail.encode()
+
     def delta(self, index: int, event: Delta, usage: Usage | None = None) -> bytes:
         """A chunk of an event, with its log-probabilities and token ids if it has them.
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from sluice_gateway.abilities import for_request
 from sluice_gateway.choice import Choice, EchoingChoice
+from sluice_gateway.delivery import Batch, Consumer, Delivery
 from sluice_gateway.echo import Echo
 from sluice_gateway.errors import ApiError, InvalidRequest
 from sluice_gateway.failures import without_place
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.generation import Generation, Signal
 from sluice_gateway.model import STRUCTURED_OUTPUT, ServedModel
-from sluice_gateway.output import Event
 from sluice_gateway.output.spec import OutputSpec
 from sluice_gateway.placement import Placement
 from sluice_gateway.prompt import Prompt
@@ -24,9 +24,6 @@ from sluice_gateway.record import RequestRecord
 from sluice_gateway.sampling import row_seeds, sampling_params
 from sluice_gateway.schema.sampling import SamplingRequest
 from sluice_gateway.usage import Usage
-
-#: The events of one or more choices, with the choices' indices.
-Batch = list[tuple[int, list[Event]]]
 
 
 class Exchange:
@@ -76,7 +73,8 @@ class Exchange:
         ]
         self.choices = self._made_choices(request, OutputSpec(request, model, self._form))
         self._live = self.choices
-        self._failure: Exception | None = None
+        #: What ended a choice before its time.
+        self.failure: Exception | None = None
         self._counted = 0
 
     def _made_choices(self, request: SamplingRequest, spec: OutputSpec) -> list[Choice]:
@@ -159,36 +157,24 @@ class Exchange:
         """Whether every choice has ended."""
         return not self._live
 
-    async def deliver(self, take: Callable[[Batch], bool]) -> None:
-        """Hand batches to ``take`` as they come, until all choices have ended.
+    async def deliver(self, consumer: Consumer) -> None:
+        """Hand batches to ``consumer`` as they come, until all choices have ended.
 
-        ``take`` is called within the session reader's own call, so it must be quick. It returns
-        whether it can take more; if not, this returns and is to be called again. Raises the
-        ApiError that ended a choice, or what ``take`` raises.
+        When it can take no more, this returns and is to be called again. Raises the ApiError that
+        ended a choice, or what the consumer raises.
         """
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def on_news() -> None:
-            if ended.done():
-                return
-            try:
-                takes_more = take(self._advance())
-                failure = self._failure
-            except Exception as error:  # noqa: BLE001 (raised where ``ended`` is awaited)
-                failure = error
-            if failure is not None:
-                ended.set_exception(failure)
-            elif not (takes_more and self._live):
-                ended.set_result(None)
-
-        self._signal.listener = on_news
+        delivery = self._signal.listener = Delivery(self, consumer)
         try:
-            on_news()  # what came while nobody listened
-            await ended
+            self._signal.wake()  # what came while nobody listened
+            await delivery.ended
         finally:
             self._signal.listener = None
 
-    def _advance(self) -> Batch:
+    def wake(self) -> None:
+        """Have the consumer asked whether it can take more."""
+        self._signal.wake()
+
+    def advance(self) -> Batch:
         """What is new in the choices, what came before a failure too."""
         batch: Batch = []
         some_ended = False
@@ -199,7 +185,7 @@ class Exchange:
                 some_ended = True
         if some_ended:
             failures = (self._as_asked(each.failure) for each in self._live if each.failure)
-            self._failure = next(failures, None)
+            self.failure = next(failures, None)
             self._live = [choice for choice in self._live if not choice.done]
         if self.record.first_token is None:
             self._look_for_first_token()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from sluice.worker.v1 import worker_pb2 as pb
 
@@ -12,23 +13,50 @@ from sluice_gateway.output import TokenScore
 from sluice_gateway.prompt_scores import PromptScores
 from sluice_gateway.step_count import MeanBatch
 
+if TYPE_CHECKING:
+    from sluice_gateway.fast_path import FastPath
+
+
+class Listener(Protocol):
+    """Answers a request."""
+
+    def gather(self) -> None:
+        """Make of what is new in the rows what is to be sent."""
+
+    def send(self) -> None:
+        """Send that."""
+
 
 class Signal:
     """Tells the one listener of a request that there is something new in its rows.
 
     The listener is called within the reader's own call: a future and a task switch per token
-    would cost more than all that is done with the token.
+    would cost more than all that is done with the token. Nothing is lost without a listener: what
+    is new stays in the rows.
     """
 
     __slots__ = ("listener",)
 
     def __init__(self) -> None:
-        self.listener: Callable[[], None] | None = None
+        self.listener: Listener | None = None
+
+    def gather(self) -> None:
+        """The first half of ``wake``."""
+        if self.listener is not None:
+            self.listener.gather()
+
+    def send(self) -> None:
+        """The second half, apart so that the writes of a step are made one after the other.
+
+        A client's process then wakes once and finds all, rather than once for each.
+        """
+        if self.listener is not None:
+            self.listener.send()
 
     def wake(self) -> None:
-        """Call the listener. Nothing is lost without one: what is new stays in the rows."""
-        if self.listener is not None:
-            self.listener()
+        """Have the listener take and send what is new."""
+        self.gather()
+        self.send()
 
 
 class Row:
@@ -41,6 +69,7 @@ class Row:
     __slots__ = (
         "_batch",
         "batch_size",
+        "fast_path",
         "finish",
         "generation",
         "ids",
@@ -60,6 +89,8 @@ class Row:
         self.logprobs: list[TokenScore] = []
         self.start: pb.RowStart | None = None
         self.finish: pb.RowFinish | None = None
+        #: A short way for its tokens, if it has one.
+        self.fast_path: FastPath | None = None
         #: Whether it has been aborted: it is not to go on anywhere.
         self.unwanted = False
         #: Ends the row on the worker that it was submitted to; does nothing once it has ended.

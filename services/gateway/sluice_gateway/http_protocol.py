@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import (
@@ -13,12 +12,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-#: ASGI extension, of type ``WriteBody``.
+#: ASGI extension, of type ``BodyWriter``.
 WRITE_BODY = "sluice.write_body"
-
-#: Writes a piece of a chunked body, after its start was sent. Returns whether the client keeps
-#: up; if not, ``send`` waits until it does.
-WriteBody = Callable[[bytes], bool]
 
 #: ASGI extension: closes the connection at once, without what waits to be sent.
 ABORT_CONNECTION = "sluice.abort_connection"
@@ -182,7 +177,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self.cycle.transport = _CycleTransport(self)  # type: ignore[assignment]  # all it uses
         extension = {
-            WRITE_BODY: partial(_write_body, self.cycle, self.transport),
+            WRITE_BODY: BodyWriter(self.cycle, self.transport),
             ABORT_CONNECTION: self.transport.abort,
             ON_DISCONNECT: self._on_disconnect,
         }
@@ -306,8 +301,19 @@ class _CycleTransport:
         return protocol.lingering or protocol.transport.is_closing()
 
 
-def _write_body(cycle: RequestResponseCycle, transport: asyncio.Transport, data: bytes) -> bool:
-    if cycle.disconnected or transport.is_closing():
-        return True  # as ``send`` does: what is written to nobody is gone
-    transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-    return not cycle.flow.write_paused
+class BodyWriter:
+    """Writes pieces of a chunked body, after its start was sent."""
+
+    __slots__ = ("cycle", "transport")
+
+    def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
+        self.cycle = cycle
+        self.transport = transport
+
+    def __call__(self, data: bytes) -> bool:
+        """Write a piece. Whether the client keeps up; if not, ``send`` waits until it does."""
+        cycle, transport = self.cycle, self.transport
+        if cycle.disconnected or transport.is_closing():
+            return True  # as ``send`` does: what is written to nobody is gone
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return not cycle.flow.write_paused

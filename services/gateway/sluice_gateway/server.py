@@ -15,6 +15,7 @@ import uvicorn
 from sluice_gateway import __version__
 from sluice_gateway.admission import shutting_down
 from sluice_gateway.app import create_app
+from sluice_gateway.fast_path import why_interpreted
 from sluice_gateway.gateway import Gateway
 from sluice_gateway.http_protocol import BoundedHttpProtocol
 from sluice_gateway.settings import Settings, TraceSettings
@@ -77,6 +78,8 @@ async def serve(settings: Settings, traces: TraceSettings | None = None) -> None
         loop.add_signal_handler(number, on_signal)
     host, port = listener.getsockname()[:2]
     log.info("sluice gateway %s: listening on %s:%d", __version__, host, port)
+    if why_interpreted:
+        log.info("tokens take the interpreted way, which is slower: %s", why_interpreted)
     # What lives from here to the end need not be looked at by each garbage collection.
     gc.collect()
     gc.freeze()

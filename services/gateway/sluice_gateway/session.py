@@ -17,6 +17,7 @@ from sluice.worker.v1 import worker_pb2_grpc
 from sluice_gateway import PROTOCOL_VERSION
 from sluice_gateway.errors import ApiError, WorkerLost
 from sluice_gateway.failures import error_for_client
+from sluice_gateway.fast_path import deliver
 from sluice_gateway.generation import Generation, Row, Signal
 from sluice_gateway.prompt_scores import unpacked
 from sluice_gateway.step_count import MeanBatch, StepCount
@@ -191,7 +192,7 @@ class WorkerSession:
         """Hand each row what the step brought: the hot path, once per engine step.
 
         Listeners are called when all rows have theirs: the rows of a request share one, and it
-        looks at all of them.
+        looks at all of them. What they send is sent when all have it ready.
         """
         rows = self._rows
         news: dict[Signal, None] = {}
@@ -203,18 +204,18 @@ class WorkerSession:
         if step.token_counts:
             self._take_runs(step, news)
         else:
-            for row_id, token_id in zip(step.row_ids, step.token_ids, strict=True):
-                row = rows.get(row_id)
-                if row is not None:
-                    row.ids.append(token_id)
-                    news[row.signal] = None
+            now = time.perf_counter()
+            for row in deliver(rows, step.row_ids, step.token_ids, now):
+                news[row.signal] = None
         lost: dict[Generation, str] = {}
         for finish in step.finishes:
-            row = rows.pop(finish.row_id, None)
-            if row is not None and row.finish is None:
-                lost[row.generation] = finish.error.message
+            ended = rows.pop(finish.row_id, None)
+            if ended is not None and ended.finish is None:
+                lost[ended.generation] = finish.error.message
         for signal in news:
-            signal.wake()
+            signal.gather()
+        for signal in news:
+            signal.send()
         for generation, message in lost.items():
             self._lose(generation, WorkerLost(message))
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sluice_gateway.delivery import Batch
 from sluice_gateway.errors import ApiError, InternalError
-from sluice_gateway.exchange import Batch, Exchange
+from sluice_gateway.exchange import Exchange
+from sluice_gateway.fast_path import FastPath
 from sluice_gateway.gateway import Gateway
-from sluice_gateway.http_protocol import ABORT_CONNECTION, ON_DISCONNECT, WRITE_BODY, WriteBody
+from sluice_gateway.http_protocol import ABORT_CONNECTION, ON_DISCONNECT, WRITE_BODY, BodyWriter
+from sluice_gateway.inter_token import Intervals
 from sluice_gateway.output import Delta, Event, Finished, FinishReason, TextDelta
 from sluice_gateway.sse import DONE, KEEP_ALIVE, STREAM_HEADERS, error_event
 from sluice_gateway.timings import server_timing, timings_json
@@ -24,8 +27,8 @@ from sluice_gateway.usage import Usage
 class Chunks(Protocol):
     """Makes the chunks of one kind of stream, each a ready event."""
 
-    def text(self, index: int, text: str) -> bytes:
-        """A chunk of nothing but text."""
+    def around_text(self, index: int) -> tuple[bytes, bytes]:
+        """What a chunk of nothing but text has before and after the JSON of the text."""
 
     def delta(self, index: int, event: Delta, usage: Usage | None = None) -> bytes:
         """A chunk of anything before the end, with what belongs to it."""
@@ -54,7 +57,7 @@ class ExchangeResponse(Response):
         self.exchange = exchange
         self.gateway = gateway
         self.background = None
-        self.write: WriteBody
+        self.write: BodyWriter
         self.abort_connection: Callable[[], None]
 
     @abstractmethod
@@ -100,7 +103,7 @@ class WholeResponse(ExchangeResponse):
     async def answer(self, send: Send, send_body: Send) -> None:
         """See ExchangeResponse."""
         async with self.exchange.running():
-            await self.exchange.deliver(self._take)
+            await self.exchange.deliver(self)
         body = self._answer.body(self.exchange.usage)
         headers = [
             (b"content-type", b"application/json"),
@@ -110,10 +113,14 @@ class WholeResponse(ExchangeResponse):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send_body({"type": "http.response.body", "body": body})
 
-    def _take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch) -> None:
+        """See Consumer."""
         for index, events in batch:
             for event in events:
                 self._answer.add(index, event)
+
+    def send(self) -> bool:
+        """See Consumer. The answer goes out as a whole."""
         return True
 
 
@@ -139,6 +146,11 @@ class StreamResponse(ExchangeResponse):
         self._include_timings = include_timings
         self._keeps_up = True
         self._pieces = 0
+        self._ready = b""
+        self._trouble: Exception | None = None
+        lone = len(exchange.choices) == 1 and not continuous_usage
+        #: The choice whose chunks have nothing but its text in them.
+        self._lone = exchange.choices[0] if lone else None
 
     async def answer(self, send: Send, send_body: Send) -> None:
         """See ExchangeResponse."""
@@ -149,10 +161,11 @@ class StreamResponse(ExchangeResponse):
                     {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
                 )
                 begun = True
-                self._put(self._opening)
-                with self._kept_alive(self.gateway.settings.keepalive_seconds):
+                if self._opening:
+                    self._write(self._opening)
+                with self._short_way(), self._kept_alive(self.gateway.settings.keepalive_seconds):
                     while not self.exchange.done:
-                        await self.exchange.deliver(self._take)
+                        await self.exchange.deliver(self)
                         if not self._keeps_up:
                             await self._catch_up(send_body)
             last = self._last_chunk() + DONE
@@ -185,28 +198,69 @@ class StreamResponse(ExchangeResponse):
             await _send(send_body, b"", more=True)  # waits for a slow client
         self._keeps_up = True
 
-    def _take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch) -> None:
+        """See Consumer."""
         if batch:
-            self._pieces += 1
-            self._put(self._frames(batch))
+            self._ready += self._frames(batch)
+
+    def send(self) -> bool:
+        """See Consumer."""
+        if self._ready:
+            data, self._ready = self._ready, b""
+            self._write(data)
+        if self._trouble is not None:
+            raise self._trouble
+        if self._lone is not None and self._keeps_up:
+            self._lone.open_path()
         return self._keeps_up
 
-    def _put(self, data: bytes) -> None:
-        if data:
-            self._keeps_up = self.write(data)
+    def _write(self, data: bytes) -> None:
+        self._pieces += 1
+        self._keeps_up = self.write(data)
+
+    @property
+    def _sent(self) -> int:
+        """The chunks that were sent."""
+        path = self._lone.row.fast_path if self._lone is not None else None
+        return self._pieces + (path.sent if path is not None else 0)
+
+    @contextlib.contextmanager
+    def _short_way(self) -> Iterator[None]:
+        """While entered, tokens that are nothing but text go past events, if they ever can."""
+        if self._lone is None:
+            yield
+            return
+        self._lone.make_path(self._make_path)
+        try:
+            yield
+        finally:
+            # It leads back here: left alone, each request would wait for the garbage collector.
+            self._lone.drop_path()
+
+    def _make_path(
+        self, texts: Sequence[str | None], stop_ids: frozenset[int], intervals: Intervals
+    ) -> FastPath:
+        around = self._chunks.around_text(0)
+        return FastPath(texts, stop_ids, around, self.write, intervals, self._on_trouble)
+
+    def _on_trouble(self, trouble: Exception | None) -> None:
+        """See FastPath."""
+        self._keeps_up = False
+        self._trouble = trouble
+        self.exchange.wake()
 
     @contextlib.contextmanager
     def _kept_alive(self, seconds: float) -> Iterator[None]:
         """While entered, a comment goes out when nothing else did for so long."""
         loop = asyncio.get_running_loop()
-        pieces = self._pieces
+        pieces = self._sent
         timer: asyncio.TimerHandle
 
         def check() -> None:
             nonlocal timer, pieces
-            if pieces == self._pieces:
+            if pieces == self._sent:
                 self.write(KEEP_ALIVE)
-            pieces = self._pieces
+            pieces = self._sent
             timer = loop.call_later(seconds, check)
 
         timer = loop.call_later(seconds, check)

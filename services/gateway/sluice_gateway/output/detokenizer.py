@@ -14,6 +14,14 @@ WINDOW_MAX = 64
 class Detokenizer(Protocol):
     """Turns token ids into text, piece by piece."""
 
+    @property
+    def texts(self) -> Sequence[str | None] | None:
+        """By token id, its text, where a token always has the same; None in it: not always."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is held back, so that the next token's text is that of ``texts``."""
+
     def feed(self, token_ids: Sequence[int]) -> str:
         """The text that is certain now. Half a character is held back."""
 
@@ -28,18 +36,23 @@ class ByteDetokenizer:
     is its bytes. Hidden tokens are empty in both.
     """
 
-    __slots__ = ("_pending", "_raw", "_texts")
+    __slots__ = ("_pending", "_raw", "texts")
 
     def __init__(self, texts: Sequence[str | None], raw: Sequence[bytes]) -> None:
-        self._texts = texts
+        self.texts = texts
         self._raw = raw
         self._pending = b""
+
+    @property
+    def settled(self) -> bool:
+        """See Detokenizer."""
+        return not self._pending
 
     def feed(self, token_ids: Sequence[int]) -> str:
         """See Detokenizer."""
         if len(token_ids) == 1 and not self._pending:
             try:
-                text = self._texts[token_ids[0]]
+                text = self.texts[token_ids[0]]
             except IndexError:  # the logits may be wider than the vocabulary
                 return ""
             if text is not None:
@@ -68,7 +81,7 @@ class PieceDetokenizer:
     UTF-8, each of its bytes is a U+FFFD), so it is held back until it ends.
     """
 
-    __slots__ = ("_first_text", "_raw", "_run", "_strip", "_texts")
+    __slots__ = ("_first_text", "_raw", "_run", "_strip", "texts")
 
     def __init__(
         self,
@@ -83,17 +96,22 @@ class PieceDetokenizer:
         ``strip``: so many of its leading spaces go. ``first_text``: the text of the token that
         comes first, where it has another there (the Metaspace decoder).
         """
-        self._texts = texts
+        self.texts = texts
         self._raw = raw
         self._run = b""
         self._strip = strip
         self._first_text = first_text
 
+    @property
+    def settled(self) -> bool:
+        """See Detokenizer."""
+        return not (self._run or self._strip or self._first_text)
+
     def feed(self, token_ids: Sequence[int]) -> str:
         """See Detokenizer."""
-        if len(token_ids) == 1 and not (self._run or self._strip or self._first_text):
+        if len(token_ids) == 1 and self.settled:
             try:
-                text = self._texts[token_ids[0]]
+                text = self.texts[token_ids[0]]
             except IndexError:
                 return ""
             if text is not None:
@@ -105,9 +123,9 @@ class PieceDetokenizer:
         return self._trim(self._end_run())
 
     def _feed_one(self, token_id: int) -> str:
-        if token_id >= len(self._texts):
+        if token_id >= len(self.texts):
             return ""
-        text = self._texts[token_id]
+        text = self.texts[token_id]
         if text is None:
             self._run += self._raw[token_id]
             return ""
@@ -143,13 +161,15 @@ class WindowDetokenizer:
     Rust but raises "Invalid prefix" when a decoder changes text it had given before.
     """
 
-    __slots__ = ("_decode", "_hidden", "_prefix", "_read", "_window")
+    __slots__ = ("_decode", "_hidden", "_prefix", "_read", "_window", "settled", "texts")
 
     def __init__(
         self, decode: Callable[[Sequence[int]], str], hidden: frozenset[int] = frozenset()
     ) -> None:
         self._decode = decode
         self._hidden = hidden
+        self.texts = None
+        self.settled = False
         self._window: list[int] = []
         self._read = 0  # tokens of the window whose text has been given
         self._prefix = ""  # their text

@@ -87,6 +87,21 @@ class OutputMachine:
         self.reasoning_tokens = 0
 
     @property
+    def texts(self) -> Sequence[str | None] | None:
+        """What ``feed`` tells of each token, by id, while ``settled``; None if it tells more."""
+        return self._detokenizer.texts if self._plain else None
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens that end the choice."""
+        return self._stop_ids
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is held back and the choice goes on."""
+        return self._detokenizer.settled and not (self._stopped or self._finished)
+
+    @property
     def finished(self) -> bool:
         """Whether Finished has been said."""
         return self._finished

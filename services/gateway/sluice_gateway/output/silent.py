@@ -14,6 +14,11 @@ class SilentMachine(OutputMachine):
 
     __slots__ = ()
 
+    @property
+    def texts(self) -> None:
+        """None: there is nothing to tell."""
+        return
+
     def feed(
         self, token_ids: Sequence[int], logprobs: Sequence[TokenScore] | None = None
     ) -> list[Event]:
