@@ -9,7 +9,9 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 debootstrap --variant=minbase --include=python3,python3-venv,libpython3-dev,ca-certificates \
   bookworm "$folder/root" >"$folder/log" 2>&1 || { tail -20 "$folder/log" >&2; exit 1; }
-# As slim images have it: Python's headers, but no manuals, no translations, no package lists.
+# As slim images have it: Python's headers and no others, no static libraries, no manuals, no
+# translations, no package lists.
+find "$folder"/root/usr/include -type f -not -path '*/python3*' -delete
 rm -rf "$folder"/root/usr/share/{doc,locale,man}/* "$folder"/root/usr/lib/*/*.a \
   "$folder"/root/usr/lib/python3.11/config-*/*.a \
   "$folder"/root/var/cache/apt/archives/*.deb "$folder"/root/var/lib/apt/lists/*
