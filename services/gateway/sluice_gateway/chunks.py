@@ -90,11 +90,7 @@ class _Chunks(ABC):
 
     def text(self, index: int, text: str) -> bytes:
         """A chunk of nothing but text."""
-        # quoted() written out: this is the one function that runs for each token of each stream.
-        string = encode_basestring(text)
-        if not string.isascii():
-            string = quoted(text)
-        return (self._text_heads[index] + string + self._text_tail).encode()
+        return (self._text_heads[index] + quoted(text) + self._text_tail).encode()
 
     def around_text(self, index: int) -> tuple[bytes, bytes]:
         """What a chunk of nothing but text has before and after the JSON of the text."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 try:
     from sluice_gateway.fast_path._compiled import FastPath, deliver
 except ImportError as error:
-    from sluice_gateway.fast_path.interpreted import (  # type: ignore[assignment]
-        FastPath,
-        deliver,
-    )
+    from sluice_gateway.fast_path.interpreted import FastPath, deliver
 
     why_interpreted = str(error)
 else:
