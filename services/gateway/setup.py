@@ -21,22 +21,27 @@ FLAGS = ["-std=c11", "-O2", "-fPIC", "-shared", "-Wall", "-Wno-deprecated-declar
 class BuildIfPossible(build_ext):
     """Compiles with CC or the machine's compiler, and what cannot be compiled is left out."""
 
+    def run(self) -> None:
+        """Compile, in the place of an old library, which is not to stay if there is to be none."""
+        if self.inplace:
+            for ext in self.extensions:
+                Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         """Compile one file."""
+        library = Path(self.get_ext_fullpath(ext.name))
+        library.unlink(missing_ok=True)
         compiler, include = _compiler(), sysconfig.get_paths()["include"]
         if not compiler or not (Path(include) / "Python.h").is_file():
             self._leave_out(f"no {include}/Python.h" if compiler else "no C compiler")
             return
-        library = Path(self.get_ext_fullpath(ext.name))
         library.parent.mkdir(parents=True, exist_ok=True)
-        made = library.with_suffix(".new")
-        command = [*compiler, *FLAGS, f"-I{include}", "-o", str(made), *ext.sources]
+        command = [*compiler, *FLAGS, f"-I{include}", "-o", str(library), *ext.sources]
         try:
             subprocess.run(command, check=True)  # noqa: S603 (the builder chooses the compiler)
         except (OSError, subprocess.CalledProcessError) as error:
             self._leave_out(str(error))
-            return
-        made.replace(library)  # a running gateway that has the old one keeps it
 
     def _leave_out(self, why: str) -> None:
         self.warn(f"the short way of tokens is not compiled, the gateway will be slower: {why}")

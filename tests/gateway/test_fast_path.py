@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import weakref
@@ -17,6 +19,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
+import sluice_gateway
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluice.worker.v1 import worker_pb2 as pb
@@ -176,8 +179,18 @@ def test_rows_that_are_not_there_are_passed_over(path_kind: ModuleType) -> None:
 
 
 def test_a_frame_with_more_rows_than_tokens_is_none(path_kind: ModuleType) -> None:
+    at = client(path_kind)
     with pytest.raises(ValueError, match=r"row_ids|zip"):
-        path_kind.deliver({}, [1, 2], [2], 1.0)
+        path_kind.deliver({1: at.row}, [1, 2], [2], 1.5)
+    assert (at.row.ids, at.path.tokens, at.transport.pieces) == ([], 0, [])
+
+
+def test_no_token_overtakes_one_of_its_row(path_kind: ModuleType) -> None:
+    """A row twice in a step is not in the contract; a worker may do it all the same."""
+    at = client(path_kind)
+    assert path_kind.deliver({1: at.row}, [1, 1, 1], [2, 0, 2], 1.5) == [at.row, at.row]
+    assert (at.row.ids, len(at.transport.pieces)) == ([2, 0, 2], 1)
+    assert at.path.close() == (1, 1.5)
 
 
 def test_a_client_that_does_not_keep_up_closes_its_way(path_kind: ModuleType) -> None:
@@ -289,7 +302,9 @@ def test_a_way_that_leads_back_to_itself_is_collected(path_kind: ModuleType) -> 
     assert seen() is None
 
 
-@pytest.mark.parametrize("wrong", [{"around": ("a", "b")}, {"stop_ids": {1}}, {"writer": None}])
+@pytest.mark.parametrize(
+    "wrong", [{"around": ("a", "b")}, {"stop_ids": {1}}, {"writer": None}, {"texts": 5}]
+)
 def test_what_it_is_made_of_is_checked(wrong: dict[str, Any]) -> None:
     at = client(kind_of("_compiled"))
     parts = {
@@ -300,18 +315,29 @@ def test_what_it_is_made_of_is_checked(wrong: dict[str, Any]) -> None:
         "intervals": Intervals(),
         "on_trouble": print,
     }
+    half_made = kind_of("_compiled").FastPath.__new__(kind_of("_compiled").FastPath)
     with pytest.raises((TypeError, AttributeError)):
-        kind_of("_compiled").FastPath(**{**parts, **wrong})
+        half_made.__init__(**{**parts, **wrong})
+    half_made.open(1.0)
+    at.row.fast_path = half_made
+    assert at.step(2) == [at.row]
 
 
-def test_a_stream_is_the_same_by_either_way(fake_model_dir: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_is_the_same_by_either_way(
+    kind: str, fake_model_dir: Path, tmp_path: Path
+) -> None:
     """A stop string that never comes makes all tokens go the long way."""
+    kind_of(kind)
+    hidden = 'import sys\nsys.modules["sluice_gateway.fast_path._compiled"] = None\n'
+    (tmp_path / "sitecustomize.py").write_text(hidden if kind == "interpreted" else "")
     text = 'Plain, \u00e9\u4e16\U0001f600 "quoted"\u2028\n'
     told = f"fake:{json.dumps({'say': text, 'tokens': 40})}"
     with (
         worker(fake_model_dir, ENGINE="fake", FAKE_STEP_MS="2") as fake,
-        gateway(fake.address) as front,
+        gateway(fake.address, PYTHONPATH=str(tmp_path)) as front,
     ):
+        assert ("interpreted way" in front.process.text()) == (kind == "interpreted")
         ways = [chat(told), chat(told, stop=["\x00"]), chat(told, max_tokens=40)]
         seen = [deltas(front.url, body) for body in ways]
         counted = httpx.get(front.url + "/metrics").text
@@ -334,3 +360,24 @@ def deltas(url: str, body: dict[str, Any]) -> list[str]:
 def metric(exposition: str, name: str) -> float:
     lines = [line for line in exposition.splitlines() if line.startswith(name + "{")]
     return sum(float(line.split()[1]) for line in lines)
+
+
+def build(folder: Path, compiler: str) -> list[str]:
+    """Build in place with CC; the libraries that are there then."""
+    here = Path(sluice_gateway.__file__).parents[1]
+    shutil.copy(here / "setup.py", folder)
+    source = "sluice_gateway/fast_path/_compiled.c"
+    (folder / source).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(here / source, folder / source)
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=folder, env={**os.environ, "CC": compiler}, check=True)
+    return [path.name for path in (folder / source).parent.glob("*.so")]
+
+
+def test_no_old_library_stays_when_there_is_no_new_one(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    if not can_compile():
+        pytest.skip("no C compiler or no headers of Python on this machine")
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))))
+    assert len(build(tmp_path, f"{compiler} -DNDEBUG")) == 1
+    assert build(tmp_path, "false") == []

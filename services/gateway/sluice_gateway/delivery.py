@@ -58,7 +58,11 @@ class Delivery:
             takes_more = self._consumer.send()
         except Exception as error:  # noqa: BLE001 (as above)
             self._failure = self._failure or error
+        if self.ended.done():  # by what sending has led to
+            return
         if self._failure is not None:
             self.ended.set_exception(self._failure)
         elif self._exchange.done or not takes_more:
             self.ended.set_result(None)
+        else:
+            self._exchange.open_paths()

@@ -210,8 +210,6 @@ class StreamResponse(ExchangeResponse):
             self._write(data)
         if self._trouble is not None:
             raise self._trouble
-        if self._lone is not None and self._keeps_up:
-            self._lone.open_path()
         return self._keeps_up
 
     def _write(self, data: bytes) -> None:

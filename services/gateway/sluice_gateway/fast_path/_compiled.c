@@ -69,6 +69,18 @@ static void dealloc(FastPath *self) {
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
+static int take_writer(FastPath *self, PyObject *writer) {
+    PyObject *transport = PyObject_GetAttr(writer, name_transport);
+    if (transport == NULL)
+        return -1;
+    if ((self->cycle = PyObject_GetAttr(writer, name_cycle)) != NULL &&
+        (self->flow = PyObject_GetAttr(self->cycle, name_flow)) != NULL &&
+        (self->is_closing = PyObject_GetAttr(transport, name_is_closing)) != NULL)
+        self->write = PyObject_GetAttr(transport, name_write);
+    Py_DECREF(transport);
+    return self->write == NULL ? -1 : 0;
+}
+
 static int init(FastPath *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"texts", "stop_ids", "around", "writer", "intervals", "on_trouble", NULL};
     PyObject *texts, *stop_ids, *before, *after, *writer, *intervals, *on_trouble;
@@ -76,23 +88,19 @@ static int init(FastPath *self, PyObject *args, PyObject *kwargs) {
                                      &stop_ids, &before, &after, &writer, &intervals, &on_trouble))
         return -1;
     clear(self);
-    PyObject *transport = PyObject_GetAttr(writer, name_transport);
-    if (transport == NULL)
-        return -1;
-    self->texts = PySequence_Fast(texts, "texts: expected a sequence");
+    self->last = 0.0;
+    self->tokens = self->sent = 0;
     self->stop_ids = Py_NewRef(stop_ids);
     self->before = Py_NewRef(before);
     self->after = Py_NewRef(after);
-    self->cycle = PyObject_GetAttr(writer, name_cycle);
-    self->flow = self->cycle ? PyObject_GetAttr(self->cycle, name_flow) : NULL;
-    self->is_closing = PyObject_GetAttr(transport, name_is_closing);
-    self->write = PyObject_GetAttr(transport, name_write);
     self->intervals = Py_NewRef(intervals);
     self->on_trouble = Py_NewRef(on_trouble);
-    self->last = 0.0;
-    self->tokens = self->sent = 0;
-    Py_DECREF(transport);
-    return self->texts && self->flow && self->is_closing && self->write ? 0 : -1;
+    self->texts = PySequence_Fast(texts, "texts: expected a sequence");
+    if (self->texts == NULL || take_writer(self, writer) < 0) {
+        clear(self); /* half made it must not be of use */
+        return -1;
+    }
+    return 0;
 }
 
 /* Chunks */
@@ -303,8 +311,8 @@ static int try_short_way(PyObject *row, PyObject *token, FastPath **path, PyObje
     if (made == 0 && Py_IS_TYPE(found, &FastPathType)) {
         finish = PyObject_GetAttr(row, name_finish);
         made = finish == NULL ? -1 : 0;
-        if (finish == Py_None)
-            made = chunk_of_token((FastPath *)found, token, chunk);
+        if (finish == Py_None && (made = chunk_of_token((FastPath *)found, token, chunk)) != 1)
+            ((FastPath *)found)->is_open = 0; /* what comes behind must not overtake it */
     }
     Py_XDECREF(finish);
     if (made == 1)
@@ -328,15 +336,15 @@ static int take(Step *step, PyObject *row, PyObject *token) {
 }
 
 static int take_all(Step *step, PyObject *row_ids, PyObject *token_ids) {
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(row_ids); i++) {
-        PyObject *row = PyDict_GetItemWithError(step->rows, PySequence_Fast_GET_ITEM(row_ids, i));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(row_ids); i++) {
+        PyObject *row = PyDict_GetItemWithError(step->rows, PyTuple_GET_ITEM(row_ids, i));
         if (row == NULL) {
             if (PyErr_Occurred())
                 return -1;
             continue;
         }
         Py_INCREF(row);
-        int failed = take(step, row, PySequence_Fast_GET_ITEM(token_ids, i));
+        int failed = take(step, row, PyTuple_GET_ITEM(token_ids, i));
         Py_DECREF(row);
         if (failed < 0)
             return -1;
@@ -352,8 +360,8 @@ static int put_all(Step *step) {
 }
 
 static int run(Step *step, PyObject *row_ids, PyObject *token_ids) {
-    Py_ssize_t size = PySequence_Fast_GET_SIZE(row_ids);
-    if (size != PySequence_Fast_GET_SIZE(token_ids)) {
+    Py_ssize_t size = PyTuple_GET_SIZE(row_ids);
+    if (size != PyTuple_GET_SIZE(token_ids)) {
         PyErr_SetString(PyExc_ValueError, "row_ids and token_ids: expected as many of each");
         return -1;
     }
@@ -374,8 +382,8 @@ static PyObject *deliver(PyObject *module, PyObject *args) {
     PyObject *row_ids, *token_ids;
     if (!PyArg_ParseTuple(args, "O!OOd", &PyDict_Type, &step.rows, &row_ids, &token_ids, &step.now))
         return NULL;
-    row_ids = PySequence_Fast(row_ids, "row_ids: expected a sequence");
-    token_ids = row_ids ? PySequence_Fast(token_ids, "token_ids: expected a sequence") : NULL;
+    row_ids = PySequence_Tuple(row_ids); /* copies: what is called meanwhile cannot change them */
+    token_ids = row_ids ? PySequence_Tuple(token_ids) : NULL;
     int failed = token_ids == NULL || run(&step, row_ids, token_ids) < 0;
     for (Py_ssize_t i = 0; i < step.count; i++) {
         Py_DECREF(step.paths[i]);

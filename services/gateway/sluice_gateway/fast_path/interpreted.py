@@ -71,12 +71,17 @@ class FastPath:
         return tokens, self._last
 
     def chunk(self, token_id: int, now: float) -> bytes | None:
-        """The chunk of the row's next token, which came at ``now``; None: it goes the long way."""
+        """The chunk of the row's next token, which came at ``now``.
+
+        None: it goes the long way, and so do those behind it until the way is opened again.
+        """
         if not self._open or token_id in self._stop_ids:
+            self._open = False  # what comes behind must not overtake it
             return None
         # The logits may be wider than the vocabulary.
         text = self._texts[token_id] if 0 <= token_id < len(self._texts) else None
         if not text:
+            self._open = False
             return None
         self._intervals.add(now - self._last, 1)
         self._last = now
@@ -105,10 +110,13 @@ def deliver(
 
     Returns the rows whose tokens go the long way. Rows that are not there are passed over. All is
     made before anything is sent: a client's process wakes once for a step then, and finds it all.
+    Raises ValueError, with nothing given, for another number of tokens than of rows.
     """
+    if len(row_ids) != len(token_ids):
+        raise ValueError("row_ids and token_ids: expected as many of each")
     long_way: list[Row] = []
     chunks: list[tuple[FastPath, bytes]] = []
-    for row_id, token_id in zip(row_ids, token_ids, strict=True):
+    for row_id, token_id in zip(row_ids, token_ids):  # noqa: B905 (looked at above)
         row = rows.get(row_id)
         if row is None:
             continue
