@@ -66,7 +66,7 @@ def prompts(rows: int) -> list[list[int]]:
     return [[chance.randrange(1, VOCAB) for _ in range(PROMPT)] for _ in range(rows)]
 
 
-def ours(dtype: str) -> Callable[[Job], Result]:
+def ours(dtype: str, kernels: str = "fastest") -> Callable[[Job], Result]:
     """Our engine, by its thread, as the service runs it."""
 
     def run(job: Job) -> Result:
@@ -75,7 +75,11 @@ def ours(dtype: str) -> Callable[[Job], Result]:
         result = Result()
         begin = _process_start()
         options = HfOptions(
-            job.model, dtype=dtype, batch_max=max(job.rows), num_threads=job.threads
+            job.model,
+            dtype=dtype,
+            batch_max=max(job.rows),
+            num_threads=job.threads,
+            kernels=kernels,
         )
         engine = load(options, lambda *news: None)
         result.ready = time.time() - begin
@@ -189,6 +193,7 @@ ENGINES: dict[str, Callable[[Job], Result]] = {
     "generate bf16": theirs("bfloat16"),
     "sluice fp32": ours("float32"),
     "sluice fp16": ours("float16"),
+    "sluice fp16 avx2": ours("float16", "avx2"),
     "sluice bf16": ours("bfloat16"),
     "sluice int8": ours("int8"),
     **{name: peer(measure) for name, measure in PEERS.items()},

@@ -1,6 +1,7 @@
-"""Compiles the kernels into the package, as a plain library that ctypes loads.
+"""Compiles the kernels into the package, as plain libraries that ctypes loads.
 
-It calls nothing of Python, so one library does for all its versions, and no headers are needed.
+There is one for each instruction set. They call nothing of Python, so they do for all its versions,
+and no headers are needed.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ from compiler import found
 SOURCES = Path(__file__).parent / "sluice_kernels/src"
 # Products and sums are fused where the source says so and nowhere else, whatever compiler it is.
 FLAGS = [
-    *("-std=c11", "-O3", "-mavx2", "-mfma", "-mf16c", "-ffp-contract=off"),
+    *("-std=c11", "-O3", "-ffp-contract=off"),
     *("-fPIC", "-shared", "-pthread", "-Wall", "-s"),
 ]
+_AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+INSTRUCTION_SETS = {
+    "avx2": _AVX2,
+    "avx512": [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+}
 HAS_KERNELS = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 class BuildWithKernels(build_py):
-    """Adds the library to what is built; where kernels are not for, there is none."""
+    """Adds the libraries to what is built; where kernels are not for, there are none."""
 
     def run(self) -> None:
         """Build the package, then compile."""
@@ -37,18 +43,19 @@ class BuildWithKernels(build_py):
         if not HAS_KERNELS:
             return
         folder = SOURCES.parent if self.editable_mode else Path(self.build_lib) / "sluice_kernels"
-        compile_into(folder / "libsluice_kernels.so")
+        for name, flags in INSTRUCTION_SETS.items():
+            compile_into(folder / f"libsluice_kernels_{name}.so", flags)
 
 
-def compile_into(library: Path) -> None:
-    """Compile the library; a running worker that has the old one keeps it."""
+def compile_into(library: Path, flags: list[str]) -> None:
+    """Compile a library; a running worker that has the old one keeps it."""
     compiler = found()
     if not compiler:
         sys.exit("no C compiler was found: install gcc or clang, or set CC")
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         made = Path(scratch) / library.name
         sources = sorted(str(path) for path in SOURCES.glob("*.c"))
-        command = [*compiler, *FLAGS, "-o", str(made), *sources, "-lm"]
+        command = [*compiler, *FLAGS, *flags, "-o", str(made), *sources, "-lm"]
         subprocess.run(command, check=True)  # noqa: S603 (the builder chooses the compiler)
         made.replace(library)
 

@@ -71,7 +71,7 @@ def engine_of(zoo: Zoo) -> Iterator[Loader]:
     engines: dict[Any, HfEngine] = {}
 
     def engine(kind: str, **options: Any) -> HfEngine:
-        options.setdefault("native", not kind.endswith(BY_TORCH))
+        options.setdefault("kernels", "none" if kind.endswith(BY_TORCH) else "fastest")
         key = (kind, tuple(sorted(options.items())))
         if key not in engines:
             engines[key] = load(

@@ -39,7 +39,9 @@ def test_every_architecture_continues_as_transformers_does(
 ) -> None:
     if path == "native":  # it keeps weights alone in bfloat16
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    engine = engine_of(kind, dtype=dtype, batch_max=4, native=path != "decoder")
+    engine = engine_of(
+        kind, dtype=dtype, batch_max=4, kernels="none" if path == "decoder" else "fastest"
+    )
     assert engine.path == path
     reference = zoo.reference(kind, dtype)
     stepper = Stepper(engine)
@@ -68,7 +70,7 @@ def test_a_token_is_the_best_or_as_good_within_the_precision(
 
     The reference has the weights that int8 has. bfloat16 rounds its sums too.
     """
-    engine = engine_of(kind, dtype=dtype, batch_max=4, native=False)
+    engine = engine_of(kind, dtype=dtype, batch_max=4, kernels="none")
     assert engine.path == ("decoder" if kind in OWN else PATHS[kind])
     stepper = Stepper(engine)
     prompts = models.prompts(5)

@@ -162,7 +162,7 @@ def test_bfloat16_is_refused_where_it_would_be_slow(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     with pytest.raises(ModelLoadError, match=r"no AVX-512 instructions for bfloat16; set DTYPE"):
-        load_from(zoo.path("llama"), dtype="bfloat16", native=False)
+        load_from(zoo.path("llama"), dtype="bfloat16", kernels="none")
 
 
 def test_int8_is_refused_where_its_products_would_not_be_exact(
@@ -170,7 +170,7 @@ def test_int8_is_refused_where_its_products_would_not_be_exact(
 ) -> None:
     monkeypatch.setattr(linear, "is_exact", lambda: False)
     with pytest.raises(ModelLoadError, match=r"no instructions for products of 8 bits .*DTYPE"):
-        load_from(zoo.path("llama"), dtype="int8", native=False)
+        load_from(zoo.path("llama"), dtype="int8", kernels="none")
 
 
 @needs_bfloat16

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sluice_kernels
 import torch
-from sluice_worker.engines.hf import HfOptions, load
+from sluice_worker.engines.hf import HfOptions, load, paths
 from sluice_worker.engines.hf.batch import Runner, Span
 from sluice_worker.engines.hf.engine import HfEngine
 from sluice_worker.engines.hf.options import ModelLoadError
@@ -32,6 +32,7 @@ ODD = {
         "num_key_value_heads": 1,
         "head_dim": 24,
     },
+    "vocabulary": {"vocab_size": 1000, "hidden_size": 64, "intermediate_size": 200},
     "biases": {"attention_bias": True, "mlp_bias": True, "head_dim": 16, "intermediate_size": 41},
 }
 
@@ -48,6 +49,17 @@ def odd_model(kind: str) -> Any:
             elif parameter.dim() == 1:
                 parameter.uniform_(0.5, 1.5)
     return model
+
+
+@pytest.fixture(params=sluice_kernels.INSTRUCTION_SETS)
+def instructions(request: pytest.FixtureRequest) -> str:
+    """Each instruction set that the machine has."""
+    name: str = request.param
+    try:
+        sluice_kernels.check(name)
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    return name
 
 
 @pytest.fixture
@@ -76,10 +88,10 @@ def tiles(slot: int, prompt: list[int]) -> list[Span]:
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_shapes_that_leave_rests_are_computed_as_transformers_does(
-    threads: int, kind: str, loaded: Any, tmp_path: Path
+    threads: int, kind: str, instructions: str, loaded: Any, tmp_path: Path
 ) -> None:
     model = odd_model(kind)
-    runner = loaded(models.save(model, tmp_path), num_threads=threads)
+    runner = loaded(models.save(model, tmp_path), num_threads=threads, kernels=instructions)
     assert runner.name == "native"
     prompt = prompt_of(150, model.config.vocab_size)
     with torch.inference_mode():
@@ -88,11 +100,11 @@ def test_shapes_that_leave_rests_are_computed_as_transformers_does(
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_long_prompt_is_computed_as_torch_does(zoo: Zoo, loaded: Any) -> None:
+def test_a_long_prompt_is_computed_as_torch_does(instructions: str, zoo: Zoo, loaded: Any) -> None:
     prompt = prompt_of(480, 96)
     logits = []
-    for native in (True, False):
-        runner = loaded(zoo.path("llama-group4"), native=native)
+    for kernels in (instructions, "none"):
+        runner = loaded(zoo.path("llama-group4"), kernels=kernels)
         with torch.inference_mode():
             logits.append(torch.cat([runner.forward([tile]) for tile in tiles(1, prompt)]))
     torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-4)
@@ -101,10 +113,11 @@ def test_a_long_prompt_is_computed_as_torch_does(zoo: Zoo, loaded: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("kind", ["llama", "llama-group4", "qwen3"])
 def test_a_token_has_the_same_bits_prefilled_and_generated(
-    kind: str, dtype: str, engine_of: Loader
+    kind: str, dtype: str, instructions: str, engine_of: Loader
 ) -> None:
     """However its prompt is cut, too, and whatever is beside it."""
-    runner = Stepper(engine_of(kind, dtype=dtype, batch_max=9, num_threads=2)).runner
+    engine = engine_of(kind, dtype=dtype, batch_max=9, num_threads=2, kernels=instructions)
+    runner = Stepper(engine).runner
     prompt = prompt_of(200, 96)
     with torch.inference_mode():
         at_once = runner.forward([Span(0, 0, prompt, False, True, True)])
@@ -118,6 +131,38 @@ def test_a_token_has_the_same_bits_prefilled_and_generated(
     assert torch.equal(one_by_one, at_once)
 
 
+#: Rows of a step beside a prompt's tokens: every size of a tile, alone and behind another.
+COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 23, 24, 25, 37)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("kind", list(ODD))
+def test_all_instructions_compute_the_same_bits(
+    kind: str, dtype: str, loaded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nothing of a model changes with the machine that it comes to."""
+    monkeypatch.setattr(paths, "has_bfloat16", lambda: False)
+    path = models.save(odd_model(kind), tmp_path)
+    prompt = prompt_of(150, 96)
+    results: dict[str, list[torch.Tensor]] = {}
+    for name in sluice_kernels.INSTRUCTION_SETS:
+        try:
+            sluice_kernels.check(name)
+        except LookupError as reason:
+            pytest.skip(str(reason))
+        runner = loaded(path, kernels=name, dtype=dtype)
+        assert runner.name == "native"
+        with torch.inference_mode():
+            got = [runner.forward(tiles(slot, prompt[: 70 + slot])) for slot in range(40)]
+            for count in COUNTS:
+                rows = [Span(slot, 70 + slot, [slot + 1], True, True) for slot in range(count)]
+                got.append(runner.forward(rows))
+        results[name] = got
+    first, *others = results.values()
+    for other in others:
+        assert all(map(torch.equal, first, other))
+
+
 def test_the_number_of_threads_changes_no_bit(zoo: Zoo, loaded: Any) -> None:
     prompt = prompt_of(100, 96)
     results = []
@@ -129,8 +174,8 @@ def test_the_number_of_threads_changes_no_bit(zoo: Zoo, loaded: Any) -> None:
     assert torch.equal(results[0], results[2])
 
 
-def test_a_row_that_is_not_a_number_stays_alone(engine_of: Loader) -> None:
-    runner = Stepper(engine_of("llama", batch_max=4)).runner
+def test_a_row_that_is_not_a_number_stays_alone(instructions: str, engine_of: Loader) -> None:
+    runner = Stepper(engine_of("llama", batch_max=4, kernels=instructions)).runner
     prompt = prompt_of(40, 96)
     spans = [Span(slot, 40, [7], True, True) for slot in range(3)]
     with torch.inference_mode():
@@ -159,7 +204,7 @@ def test_a_closed_pool_has_no_threads_left() -> None:
         return {task.name for task in Path("/proc/self/task").iterdir()}
 
     before = threads()
-    pool = sluice_kernels.Pool(4)
+    pool = sluice_kernels.Pool("avx2", 4)
     started = threads() - before
     assert len(started) == 3
     pool.close()
@@ -169,10 +214,10 @@ def test_a_closed_pool_has_no_threads_left() -> None:
 
 @pytest.mark.parametrize("length", range(6, 11))
 def test_a_token_that_is_not_a_number_changes_none_before_it(
-    length: int, engine_of: Loader
+    length: int, instructions: str, engine_of: Loader
 ) -> None:
     """Tokens of one prompt are computed side by side."""
-    runner = Stepper(engine_of("llama", batch_max=4)).runner
+    runner = Stepper(engine_of("llama", batch_max=4, kernels=instructions)).runner
     prompt = prompt_of(length, 96)
     with torch.inference_mode():
         sound = runner.forward([Span(0, 0, prompt, False, True, True)])
@@ -187,12 +232,12 @@ def test_a_token_that_is_not_a_number_changes_none_before_it(
     assert torch.equal(got[:-1], sound[:-1])
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("kernels", ["fastest", "none"])
 @pytest.mark.parametrize(
     "field", ["hidden_size", "intermediate_size", "num_key_value_heads", "num_attention_heads"]
 )
 def test_a_config_that_does_not_fit_the_weights_is_refused(
-    field: str, native: bool, zoo: Zoo, loaded: Any, tmp_path: Path
+    field: str, kernels: str, zoo: Zoo, loaded: Any, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(zoo.path("llama"), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
@@ -202,7 +247,7 @@ def test_a_config_that_does_not_fit_the_weights_is_refused(
     config[field] *= 2
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelLoadError, match=r"by config\.json it is .*mend its config\.json"):
-        loaded(folder, native=native)
+        loaded(folder, kernels=kernels)
 
 
 def test_a_library_with_other_structures_is_not_used(
@@ -217,7 +262,7 @@ def test_a_library_with_other_structures_is_not_used(
 def test_a_model_that_no_thread_can_be_had_for_is_refused_with_what_to_do(
     zoo: Zoo, loaded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(threads: int) -> sluice_kernels.Pool:
+    def none(instructions: str, threads: int) -> sluice_kernels.Pool:
         raise OSError(f"no {threads} threads can be started")
 
     monkeypatch.setattr(sluice_kernels, "Pool", none)

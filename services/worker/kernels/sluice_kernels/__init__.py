@@ -1,16 +1,19 @@
-"""A decoder's step on CPUs with AVX2, compiled from C: weights packed by panels, and threads.
+"""A decoder's step on x86-64 CPUs, compiled from C: weights packed by panels, and threads.
 
 torch's operators take longer to call than to compute at few rows, and its products of few rows
 read weights at half of what memory gives. Here a step is one call. What a row gets depends on its
-own tokens alone, bit for bit: not on the rows beside it, nor on how its prompt was cut.
+own tokens alone, bit for bit: not on the rows beside it, nor on how its prompt was cut, nor on
+which instructions the CPU has.
 
 The structures below are those of ``src/decoder.h``, field by field.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,8 +26,29 @@ LAYOUT = 1
 KINDS = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3}
 """What weights can be kept in."""
 
-_LIBRARY = Path(__file__).parent / "libsluice_kernels.so"
-_INSTRUCTIONS = frozenset({"avx2", "fma", "f16c"})
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """Instructions that there is a library for: the CPU's flags that it needs."""
+
+    name: str
+    flags: frozenset[str]
+
+    @property
+    def library(self) -> Path:
+        """The file."""
+        return Path(__file__).parent / f"libsluice_kernels_{self.name}.so"
+
+
+_AVX2 = InstructionSet("avx2", frozenset({"avx2", "fma", "f16c"}))
+_AVX512 = InstructionSet(
+    "avx512",
+    # The last one is not used: it tells the processors (Intel's since Ice Lake, AMD's since Zen 4)
+    # from those that lower their clock for AVX-512 so far that little is gained.
+    _AVX2.flags | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vbmi2"},
+)
+INSTRUCTION_SETS = {each.name: each for each in (_AVX512, _AVX2)}
+"""By name, the fastest first. All compute the same bits."""
 
 _int32, _pointer = ctypes.c_int32, ctypes.c_void_p
 
@@ -96,17 +120,20 @@ class Step(ctypes.Structure):
 class Pool:
     """Threads that compute steps, the caller's among them."""
 
-    def __init__(self, threads: int) -> None:
-        """Raises OSError if the system has no more threads."""
+    def __init__(self, instructions: str, threads: int) -> None:
+        """Raises LookupError as ``check`` does, OSError if the system has no more threads."""
+        check(instructions)
         self.threads = threads
         self._pool: int | None = None
-        self._pool = _functions().pool_open(threads)
+        self._library = _loaded(INSTRUCTION_SETS[instructions])
+        self._pool = self._library.pool_open(threads)
         if not self._pool:
             raise OSError(f"no {threads} threads can be started")
 
     def memory(self, model: Model, rows: int, length: int) -> int:
         """Bytes of working memory for a step of so many rows, of up to ``length`` tokens."""
-        size: int = _functions().decoder_memory(ctypes.byref(model), self.threads, rows, length)
+        model_of = ctypes.byref(model)
+        size: int = self._library.decoder_memory(model_of, self.threads, rows, length)
         return size
 
     def run(self, model: Model, step: Step, length: int, memory: int) -> None:
@@ -117,30 +144,46 @@ class Pool:
         if not self._pool:
             raise RuntimeError("the pool is closed")
         step_of, model_of = ctypes.byref(step), ctypes.byref(model)
-        _functions().decoder_step(model_of, self._pool, step_of, length, memory)
+        self._library.decoder_step(model_of, self._pool, step_of, length, memory)
 
     def close(self) -> None:
         """End the threads."""
         pool, self._pool = self._pool, None
         if pool:
-            _functions().pool_close(pool)
+            self._library.pool_close(pool)
 
     def __del__(self) -> None:
         """A pool that nobody has any more ends its threads."""
         self.close()
 
 
-def why_not() -> str:
-    """Why there are no kernels on this machine; empty if there are."""
-    if not _LIBRARY.is_file():
-        return "they were not built for this platform"
-    if missing := _INSTRUCTIONS.difference(_cpu_flags()):
-        return f"this CPU has no {', '.join(sorted(missing))}"
+def fastest() -> str:
+    """The name of the fastest instruction set that can be used here.
+
+    Raises LookupError, which says why even the one that needs the least cannot.
+    """
+    *better, least = INSTRUCTION_SETS
+    for name in better:
+        with contextlib.suppress(LookupError):
+            check(name)
+            return name
+    check(least)
+    return least
+
+
+def check(instructions: str) -> None:
+    """Raises LookupError, which says why, if an instruction set cannot be used here."""
+    wanted = INSTRUCTION_SETS[instructions]
+    if not wanted.library.is_file():
+        raise LookupError("they were not built for this platform")
+    if missing := wanted.flags.difference(_cpu_flags()):
+        raise LookupError(f"this CPU has no {', '.join(sorted(missing))}")
     try:
-        layout = _functions().kernels_layout()
+        layout = _loaded(wanted).kernels_layout()
     except (OSError, AttributeError) as error:
-        return f"the library cannot be loaded ({error})"
-    return "" if layout == _layout() else "the library is an older one: install again"
+        raise LookupError(f"the library cannot be loaded ({error})") from error
+    if layout != _layout():
+        raise LookupError("the library is an older one: install again")
 
 
 def _layout() -> int:
@@ -150,8 +193,8 @@ def _layout() -> int:
 
 
 @cache
-def _functions() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(_LIBRARY))
+def _loaded(instructions: InstructionSet) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(instructions.library))
     library.kernels_layout.restype = ctypes.c_int64
     library.pool_open.restype = _pointer
     library.pool_open.argtypes = (_int32,)

@@ -14,7 +14,9 @@ typedef struct {
   float scale;
 } Head;
 
-// Outputs of QUERIES queries, each over its first ``lengths`` tokens. ``scores`` has room for
-// QUERIES * (the longest + 1) floats.
+// Floats of working memory for queries over up to ``length`` tokens.
+static inline int64_t attention_memory(int32_t length) { return QUERIES * ((int64_t)length + 3); }
+
+// Outputs of QUERIES queries, each over its first ``lengths`` tokens. ``scores`` is working memory.
 void attend(const Head *head, const float *const queries[QUERIES], const int32_t lengths[QUERIES],
             float *const outputs[QUERIES], float *scores);

@@ -14,6 +14,7 @@
 
 #define PHASES_PER_LAYER 8
 #define PHASES_AT_END 2
+#define PIECES_PER_THREAD 4  // of a product at least, where it can be cut so far
 #define BLOCK_TOKENS 8  // neighbouring tokens of a row whose attention is one piece of work
 
 typedef struct {
@@ -23,12 +24,12 @@ typedef struct {
 typedef struct {
   const Model *model;
   const Step *step;
-  int32_t length, phases, qkv_stride, inner_stride, block_count;
+  int32_t threads, length, phases, qkv_stride, inner_stride, block_count;
   float *normed;  // [rows, hidden]
   float *qkv;     // [rows, qkv_stride]
   float *mixed;   // [rows, heads * head_dim]
   float *gate, *up;  // [rows, inner_stride]
-  float *scores;  // [threads, QUERIES * (length + 1)]
+  float *scores;  // [threads, attention_memory(length)]
   Block *blocks;
   atomic_int *next;  // [threads, phases]: the next piece of each thread's share of a phase
   atomic_int *done;  // [phases]: how many pieces are done
@@ -52,6 +53,7 @@ static int64_t lay_out(Work *work, const Model *model, int32_t threads, int32_t 
   int64_t at = 0;
   const int64_t wide = (int64_t)model->heads * model->head_dim;
   const int64_t qkv = wide + 2 * (int64_t)model->kv_heads * model->head_dim;
+  work->threads = threads;
   work->phases = (model->layers * PHASES_PER_LAYER + PHASES_AT_END + 15) / 16 * 16;
   work->qkv_stride = panels_of((int32_t)qkv) * PANEL;
   work->inner_stride = panels_of(model->intermediate) * PANEL;
@@ -60,7 +62,7 @@ static int64_t lay_out(Work *work, const Model *model, int32_t threads, int32_t 
   work->mixed = laid(memory, &at, rows * wide * 4);
   work->gate = laid(memory, &at, rows * (int64_t)work->inner_stride * 4);
   work->up = laid(memory, &at, rows * (int64_t)work->inner_stride * 4);
-  work->scores = laid(memory, &at, threads * (int64_t)QUERIES * (length + 1) * 4);
+  work->scores = laid(memory, &at, threads * attention_memory(length) * 4);
   work->blocks = laid(memory, &at, rows * (int64_t)sizeof(Block));
   work->next = laid(memory, &at, threads * (int64_t)work->phases * (int64_t)sizeof(atomic_int));
   work->done = laid(memory, &at, work->phases * (int64_t)sizeof(atomic_int));
@@ -112,19 +114,26 @@ static void mlp_norm(const Work *work, int32_t layer, int32_t piece, int32_t thr
   norm_row(work, work->model->layer[layer].mlp_norm, piece);
 }
 
-// The panels of a piece: two where rows are few, for they are computed together.
-static int32_t panels_at_once(const Work *work) { return work->step->rows <= FEW_ROWS ? 2 : 1; }
+// The panels of a piece: as many as are best computed together, or fewer, so that all threads
+// have some.
+static int32_t panels_at_once(const Work *work, int32_t rows, int32_t outputs) {
+  const int32_t panels = panels_of(outputs);
+  int32_t at_once = best_panels(rows);
+  while (at_once > 1 && panels < at_once * work->threads * PIECES_PER_THREAD) at_once /= 2;
+  return at_once;
+}
 
-static int32_t pieces_of(const Work *work, int32_t outputs) {
-  const int32_t at_once = panels_at_once(work);
+static int32_t pieces_of(const Work *work, int32_t rows, int32_t outputs) {
+  const int32_t at_once = panels_at_once(work, rows, outputs);
   return (panels_of(outputs) + at_once - 1) / at_once;
 }
 
 static void multiply_piece(const Work *work, const Weights *weights, const float *x,
                            int64_t x_stride, int32_t rows, int32_t piece, float *y,
                            int64_t y_stride, int32_t add) {
-  const int32_t at_once = panels_at_once(work), first = piece * at_once;
-  const int32_t panels = panel_count(weights);
+  const int32_t panels = panels_of(weights->outputs);
+  const int32_t at_once = panels_at_once(work, rows, weights->outputs);
+  const int32_t first = piece * at_once;
   const int32_t last = first + at_once < panels ? first + at_once : panels;
   multiply(weights, work->model->kind, x, x_stride, rows, first, last, y, y_stride, add);
 }
@@ -176,7 +185,7 @@ static void attend_piece(const Work *work, int32_t layer, int32_t piece, int32_t
                       layer * step->layer_stride + kv_head * step->part_stride;
   const float *values = keys + model->kv_heads * step->part_stride;
   const Head head = {keys, values, width, 1.0f / sqrtf((float)width)};
-  float *scores = work->scores + thread * (int64_t)QUERIES * (work->length + 1);
+  float *scores = work->scores + thread * attention_memory(work->length);
   for (int32_t first = 0; first < count; first += QUERIES) {
     const float *queries[QUERIES];
     float *outputs[QUERIES];
@@ -205,7 +214,8 @@ static void gate_up_piece(const Work *work, int32_t layer, int32_t piece, int32_
   (void)thread;
   const Model *model = work->model;
   const Layer *weights = &model->layer[layer];
-  const int32_t rows = work->step->rows, at_once = panels_at_once(work);
+  const int32_t rows = work->step->rows;
+  const int32_t at_once = panels_at_once(work, rows, model->intermediate);
   const int64_t stride = work->inner_stride;
   multiply_piece(work, &weights->gate, work->normed, model->hidden, rows, piece, work->gate,
                  stride, 0);
@@ -214,8 +224,8 @@ static void gate_up_piece(const Work *work, int32_t layer, int32_t piece, int32_
   for (int32_t row = 0; row < rows; row++) {
     float *gate = work->gate + row * stride;
     const float *up = work->up + row * stride;
-    for (int64_t i = first; i < last && i < stride; i += 8) {
-      v8_store(gate + i, _mm256_mul_ps(v8_silu(v8_load(gate + i)), v8_load(up + i)));
+    for (int64_t i = first; i < last && i < stride; i += 16) {
+      v16_store(gate + i, v16_mul(v16_silu(v16_load(gate + i)), v16_load(up + i)));
     }
   }
 }
@@ -273,13 +283,13 @@ static void run_step(void *argument, Pool *pool, int32_t thread) {
   const Work *work = argument;
   const Model *model = work->model;
   const int32_t rows = work->step->rows, qkv = model->layer[0].qkv.outputs;
-  const int32_t hidden = pieces_of(work, model->hidden);
-  const int32_t inner = pieces_of(work, model->intermediate);
+  const int32_t hidden = pieces_of(work, rows, model->hidden);
+  const int32_t inner = pieces_of(work, rows, model->intermediate);
   const int32_t attention = work->block_count * model->kv_heads;
   int32_t number = 0;
   for (int32_t layer = 0; layer < model->layers; layer++) {
     phase(work, pool, &number, input_norm, layer, rows, thread);
-    phase(work, pool, &number, qkv_piece, layer, pieces_of(work, qkv), thread);
+    phase(work, pool, &number, qkv_piece, layer, pieces_of(work, rows, qkv), thread);
     phase(work, pool, &number, place_row, layer, rows, thread);
     phase(work, pool, &number, attend_piece, layer, attention, thread);
     phase(work, pool, &number, output_piece, layer, hidden, thread);
@@ -287,9 +297,11 @@ static void run_step(void *argument, Pool *pool, int32_t thread) {
     phase(work, pool, &number, gate_up_piece, layer, inner, thread);
     phase(work, pool, &number, down_piece, layer, hidden, thread);
   }
-  if (!work->step->logits_count) return;
-  phase(work, pool, &number, final_norm, 0, work->step->logits_count, thread);
-  phase(work, pool, &number, head_piece, 0, pieces_of(work, model->head.outputs), thread);
+  const int32_t wanted = work->step->logits_count;
+  if (!wanted) return;
+  const int32_t vocabulary = pieces_of(work, wanted, model->head.outputs);
+  phase(work, pool, &number, final_norm, 0, wanted, thread);
+  phase(work, pool, &number, head_piece, 0, vocabulary, thread);
 }
 
 int64_t kernels_layout(void) {

@@ -7,23 +7,17 @@
 
 #include "vector.h"
 
-#define TILE_ROWS 6
-
-// What a tile fetches from memory while it computes: nothing, the weights that it will come to in
-// so many bytes (further than the processor's own prefetching looks, which ends with a page), or
-// those of the panels behind its own.
-enum Fetch { NOTHING = 0, OWN = 8192, NEXT = -1 };
+// How far ahead of itself a tile fetches weights, in bytes: further than the processor's own
+// prefetching looks, which ends with a page.
+#define AHEAD 8192
 
 static const int32_t kWeightBytes[] = {4, 2, 2, 1};
 
-INLINE v8 widened(int32_t kind, const uint8_t *from) {
-  if (kind == FLOAT32) return v8_load((const float *)from);
-  if (kind == FLOAT16) return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
-  if (kind == BFLOAT16) {
-    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
-  }
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
+INLINE v16 widened(int32_t kind, const uint8_t *from) {
+  if (kind == FLOAT32) return v16_load((const float *)from);
+  if (kind == FLOAT16) return v16_from_f16(from);
+  if (kind == BFLOAT16) return v16_from_bf16(from);
+  return v16_from_int8(from);
 }
 
 typedef struct {
@@ -35,106 +29,109 @@ typedef struct {
   int32_t add;
 } Operands;
 
-INLINE void put(const Operands *o, int32_t row, int32_t column, v8 left, v8 right) {
+// What becomes of the sums of a row and a panel.
+static void put(const Operands *o, int32_t row, int32_t column, const float *sums) {
   const Weights *weights = o->weights;
   float *to = o->y + row * o->y_stride + column;
-  if (weights->scales) {
-    left = _mm256_mul_ps(left, v8_load(weights->scales + column));
-    right = _mm256_mul_ps(right, v8_load(weights->scales + column + 8));
-  }
-  if (weights->bias) {
-    left = _mm256_add_ps(left, v8_load(weights->bias + column));
-    right = _mm256_add_ps(right, v8_load(weights->bias + column + 8));
-  }
+  v16 sum = v16_load(sums);
+  if (weights->scales) sum = v16_mul(sum, v16_load(weights->scales + column));
+  if (weights->bias) sum = v16_add(sum, v16_load(weights->bias + column));
   if (weights->outputs - column >= PANEL) {
-    if (o->add) {
-      left = _mm256_add_ps(left, v8_load(to));
-      right = _mm256_add_ps(right, v8_load(to + 8));
-    }
-    v8_store(to, left);
-    v8_store(to + 8, right);
+    v16_store(to, o->add ? v16_add(sum, v16_load(to)) : sum);
     return;
   }
   float some[PANEL];
-  v8_store(some, left);
-  v8_store(some + 8, right);
+  v16_store(some, sum);
   for (int32_t i = 0; i < weights->outputs - column; i++) to[i] = o->add ? to[i] + some[i] : some[i];
 }
 
 // ``rows`` rows from ``row`` on and ``panels`` panels from ``panel`` on. All of its counts are
 // constants where it is called, so the loops over them are unrolled and the sums are registers.
+// It fetches what lies ``ahead`` bytes behind what it reads.
 INLINE void tile(const Operands *o, const int32_t kind, const int32_t rows, const int32_t panels,
-                 const int32_t fetch, int32_t row, int32_t panel) {
+                 int32_t row, int32_t panel, int64_t ahead) {
   const int64_t inputs = o->weights->inputs, step = PANEL * kWeightBytes[kind];
   const float *x = o->x + row * o->x_stride;
   const uint8_t *w = (const uint8_t *)o->weights->panels + panel * inputs * step;
-  v8 left[TILE_ROWS][2], right[TILE_ROWS][2];
-#pragma GCC unroll 6
+  v16 sums[TILE_ROWS][FEW_ROWS_PANELS];
+#pragma GCC unroll 12
   for (int32_t r = 0; r < rows; r++) {
-#pragma GCC unroll 2
-    for (int32_t p = 0; p < panels; p++) left[r][p] = right[r][p] = v8_zero();
+#pragma GCC unroll 4
+    for (int32_t p = 0; p < panels; p++) sums[r][p] = v16_zero();
   }
   for (int64_t k = 0; k < inputs; k++) {
-#pragma GCC unroll 2
+    v16 weight[FEW_ROWS_PANELS];
+#pragma GCC unroll 4
     for (int32_t p = 0; p < panels; p++) {
       const uint8_t *at = w + (p * inputs + k) * step;
-      if (fetch == OWN) _mm_prefetch((const char *)(at + OWN), _MM_HINT_T0);
-      if (fetch == NEXT) _mm_prefetch((const char *)(at + panels * inputs * step), _MM_HINT_T1);
-      v8 a = widened(kind, at), b = widened(kind, at + step / 2);
-#pragma GCC unroll 6
-      for (int32_t r = 0; r < rows; r++) {
-        v8 value = v8_all(x[r * o->x_stride + k]);
-        left[r][p] = v8_fma(value, a, left[r][p]);
-        right[r][p] = v8_fma(value, b, right[r][p]);
-      }
+      _mm_prefetch((const char *)(at + ahead), _MM_HINT_T0);
+      weight[p] = widened(kind, at);
+    }
+#pragma GCC unroll 12
+    for (int32_t r = 0; r < rows; r++) {
+      v16 value = v16_all(x[r * o->x_stride + k]);
+#pragma GCC unroll 4
+      for (int32_t p = 0; p < panels; p++) sums[r][p] = v16_fma(value, weight[p], sums[r][p]);
     }
   }
-#pragma GCC unroll 6
+  float kept[TILE_ROWS][FEW_ROWS_PANELS][PANEL];
+#pragma GCC unroll 12
   for (int32_t r = 0; r < rows; r++) {
-#pragma GCC unroll 2
-    for (int32_t p = 0; p < panels; p++) {
-      put(o, row + r, (panel + p) * PANEL, left[r][p], right[r][p]);
-    }
+#pragma GCC unroll 4
+    for (int32_t p = 0; p < panels; p++) v16_store(kept[r][p], sums[r][p]);
+  }
+  for (int32_t i = 0; i < rows * panels; i++) {
+    const int32_t r = i / panels, p = i % panels;
+    put(o, row + r, (panel + p) * PANEL, kept[r][p]);
   }
 }
 
-INLINE void some_rows(const Operands *o, const int32_t kind, const int32_t fetch, int32_t rows,
-                      int32_t row, int32_t panel) {
+#define ROWS(count)                                     \
+  case count:                                           \
+    tile(o, kind, count, panels, row, panel, ahead);    \
+    return;
+
+INLINE void some_rows(const Operands *o, const int32_t kind, const int32_t panels, int32_t rows,
+                      int32_t row, int32_t panel, int64_t ahead) {
   switch (rows) {
-    case 1: tile(o, kind, 1, 1, fetch, row, panel); break;
-    case 2: tile(o, kind, 2, 1, fetch, row, panel); break;
-    case 3: tile(o, kind, 3, 1, fetch, row, panel); break;
-    case 4: tile(o, kind, 4, 1, fetch, row, panel); break;
-    case 5: tile(o, kind, 5, 1, fetch, row, panel); break;
-    default: tile(o, kind, 6, 1, fetch, row, panel); break;
+    ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
+#if TILE_ROWS > 6
+    ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
+#endif
   }
 }
 
-// A panel for all rows. They are cut evenly, so that no tile is much smaller than the others; the
-// first one reads the panel from memory, and the last one has time to fetch the next.
-INLINE void whole_panel(const Operands *o, const int32_t kind, int32_t rows, int32_t panel) {
+// ``panels`` panels for all rows. They are cut evenly, so that no tile is much smaller than the
+// others; the first one reads the panels from memory, and the last one has time to fetch the next.
+INLINE void whole_panels(const Operands *o, const int32_t kind, const int32_t panels, int32_t rows,
+                         int32_t panel) {
   const int32_t parts = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  const int64_t next = (int64_t)panels * o->weights->inputs * PANEL * kWeightBytes[kind];
   for (int32_t part = 0, from = 0; part < parts; part++) {
     const int32_t to = (int32_t)((int64_t)rows * (part + 1) / parts);
-    if (!part) some_rows(o, kind, OWN, to - from, from, panel);
-    else if (part == parts - 1) some_rows(o, kind, NEXT, to - from, from, panel);
-    else some_rows(o, kind, NOTHING, to - from, from, panel);
+    const int64_t ahead = !part ? AHEAD : part == parts - 1 ? next : 0;
+    some_rows(o, kind, panels, to - from, from, panel, ahead);
     from = to;
   }
 }
 
-// With few rows two panels at once, for a sum waits for the one before it.
+// With few rows more panels at once, for a sum waits for the one before it.
 INLINE void all_rows(const Operands *o, const int32_t kind, int32_t rows, int32_t first,
                      int32_t last) {
   int32_t panel = first;
-  for (; panel + 2 <= last && rows <= FEW_ROWS; panel += 2) {
+  for (; panel + FEW_ROWS_PANELS <= last && rows <= FEW_ROWS; panel += FEW_ROWS_PANELS) {
     switch (rows) {
-      case 1: tile(o, kind, 1, 2, OWN, 0, panel); break;
-      case 2: tile(o, kind, 2, 2, OWN, 0, panel); break;
-      default: tile(o, kind, 3, 2, OWN, 0, panel); break;
+      case 1: tile(o, kind, 1, FEW_ROWS_PANELS, 0, panel, AHEAD); break;
+      case 2: tile(o, kind, 2, FEW_ROWS_PANELS, 0, panel, AHEAD); break;
+      default: tile(o, kind, 3, FEW_ROWS_PANELS, 0, panel, AHEAD); break;
     }
   }
-  for (; panel < last; panel++) whole_panel(o, kind, rows, panel);
+  for (; panel + TILE_PANELS <= last; panel += TILE_PANELS) {
+    whole_panels(o, kind, TILE_PANELS, rows, panel);
+  }
+#if TILE_PANELS > 1
+  for (; panel < last; panel++) whole_panels(o, kind, 1, rows, panel);
+#endif
 }
 
 static void multiply_f32(const Operands *o, int32_t rows, int32_t first, int32_t last) {
@@ -160,3 +157,5 @@ void multiply(const Weights *weights, int32_t kind, const float *x, int64_t x_st
   const Operands operands = {weights, x, x_stride, y, y_stride, add};
   products[kind](&operands, rows, first, last);
 }
+
+int32_t best_panels(int32_t rows) { return rows <= FEW_ROWS ? FEW_ROWS_PANELS : TILE_PANELS; }

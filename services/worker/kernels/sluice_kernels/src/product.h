@@ -7,9 +7,6 @@
 // A panel has the weights of so many outputs, input by input.
 #define PANEL 16
 
-// Up to so many rows, panels are computed in pairs where they come in pairs.
-#define FEW_ROWS 3
-
 enum WeightKind { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2, INT8 = 3 };
 
 // y = x W^T + bias. ``panels``: [outputs / PANEL, inputs, PANEL], zeros behind the last output;
@@ -22,9 +19,8 @@ typedef struct {
   int32_t outputs;
 } Weights;
 
-static inline int32_t panel_count(const Weights *weights) {
-  return (weights->outputs + PANEL - 1) / PANEL;
-}
+// How many panels are best computed by one call: a power of two.
+int32_t best_panels(int32_t rows);
 
 // Outputs of panels ``first`` to ``last`` of ``rows`` rows: y = product, or y += product.
 void multiply(const Weights *weights, int32_t kind, const float *x, int64_t x_stride, int32_t rows,

@@ -1,7 +1,9 @@
-// Vectors of eight floats, and the functions of them that are computed here.
+// Vectors of eight and of sixteen floats, and the functions of them that are computed here.
 //
 // Whatever is computed with them must not depend on what else is computed beside it, so every
 // sum has an order of its own that nothing changes, and products are fused where it is written.
+// Sixteen floats are one register with AVX-512 and two without, and lane by lane they go through
+// the same: the same bits come out on either kind of machine.
 
 #pragma once
 
@@ -27,37 +29,32 @@ INLINE float v8_sum(v8 x) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-// The sums of four vectors.
-INLINE __m128 v8_sums(v8 a, v8 b, v8 c, v8 d) {
-  v8 pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-  return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
-}
+#ifdef __AVX512F__
+#include "vector_avx512.h"
+#else
+#include "vector_avx2.h"
+#endif
 
 // e^x to about one unit in the last place, by 2^n * e^r with |r| <= ln(2) / 2 and a polynomial
 // (the coefficients are those of Cephes' expf). -inf gives 0; results below 2^-126 are 0.
-INLINE v8 v8_exp(v8 x) {
-  const v8 low = v8_all(-87.33654f);
-  v8 vanishes = _mm256_cmp_ps(x, low, _CMP_LT_OQ);
+INLINE v16 v16_exp(v16 x) {
+  const v16 low = v16_all(-87.33654f);
   // The operands' order matters: min and max give their second one when the first is not a number.
-  v8 within = _mm256_max_ps(low, _mm256_min_ps(v8_all(88.3762626f), x));
-  v8 n = _mm256_round_ps(_mm256_mul_ps(within, v8_all(1.44269504088896341f)),
-                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  v8 r = v8_fma(n, v8_all(-0.693359375f), within);
-  r = v8_fma(n, v8_all(2.12194440e-4f), r);
-  v8 p = v8_all(1.9875691500e-4f);
-  p = v8_fma(p, r, v8_all(1.3981999507e-3f));
-  p = v8_fma(p, r, v8_all(8.3334519073e-3f));
-  p = v8_fma(p, r, v8_all(4.1665795894e-2f));
-  p = v8_fma(p, r, v8_all(1.6666665459e-1f));
-  p = v8_fma(p, r, v8_all(5.0000001201e-1f));
-  p = v8_fma(_mm256_mul_ps(r, r), p, _mm256_add_ps(r, v8_all(1.0f)));
-  __m256i exponent = _mm256_slli_epi32(
-      _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-  return _mm256_andnot_ps(vanishes, _mm256_mul_ps(p, _mm256_castsi256_ps(exponent)));
+  v16 within = v16_max(low, v16_min(v16_all(88.3762626f), x));
+  v16 n = v16_round(v16_mul(within, v16_all(1.44269504088896341f)));
+  v16 r = v16_fma(n, v16_all(-0.693359375f), within);
+  r = v16_fma(n, v16_all(2.12194440e-4f), r);
+  v16 p = v16_all(1.9875691500e-4f);
+  p = v16_fma(p, r, v16_all(1.3981999507e-3f));
+  p = v16_fma(p, r, v16_all(8.3334519073e-3f));
+  p = v16_fma(p, r, v16_all(4.1665795894e-2f));
+  p = v16_fma(p, r, v16_all(1.6666665459e-1f));
+  p = v16_fma(p, r, v16_all(5.0000001201e-1f));
+  p = v16_fma(v16_mul(r, r), p, v16_add(r, v16_all(1.0f)));
+  return v16_zero_where_less(x, low, v16_mul(p, v16_power_of_two(n)));
 }
 
 // x / (1 + e^-x)
-INLINE v8 v8_silu(v8 x) {
-  v8 minus = _mm256_xor_ps(x, v8_all(-0.0f));
-  return _mm256_div_ps(x, _mm256_add_ps(v8_all(1.0f), v8_exp(minus)));
+INLINE v16 v16_silu(v16 x) {
+  return v16_div(x, v16_add(v16_all(1.0f), v16_exp(v16_negative(x))));
 }

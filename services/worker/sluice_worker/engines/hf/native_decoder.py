@@ -27,19 +27,29 @@ from sluice_worker.engines.hf.decoder_tensors import (
 )
 from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
 from sluice_worker.engines.hf.linear import check_fp16_range
-from sluice_worker.engines.hf.options import ModelLoadError
+from sluice_worker.engines.hf.options import FASTEST, ModelLoadError
 
 _LANES = 8  # floats of a vector; a head is computed in whole vectors
 _ALIGN = 64
 _INT8_MAX = 127.0
 
 
-def check_native(shape: DecoderShape) -> None:
-    """Raises NotThisPath where there are no kernels for a shape, or for this machine."""
-    if reason := sluice_kernels.why_not():
-        raise NotThisPath(f"no compiled kernels: {reason}")
+def instructions_for(shape: DecoderShape, wanted: str) -> str:
+    """The instruction set of the kernels for a shape: the one wanted, or the fastest.
+
+    Raises NotThisPath where there are no kernels for the shape, or for this machine.
+    """
+    try:
+        if wanted == FASTEST:
+            found = sluice_kernels.fastest()
+        else:
+            found = wanted
+            sluice_kernels.check(found)
+    except LookupError as reason:
+        raise NotThisPath(f"no compiled kernels: {reason}") from reason
     if shape.head_dim % _LANES:
         raise NotThisPath(f"heads of {shape.head_dim} are not whole vectors")
+    return found
 
 
 class NativeWeights:
@@ -113,10 +123,10 @@ class NativeWeights:
 class NativeDecoder:
     """Runner of the Llama shape."""
 
-    def __init__(self, weights: NativeWeights, slots: int, max_len: int) -> None:
+    def __init__(self, weights: NativeWeights, instructions: str, slots: int, max_len: int) -> None:
         shape = weights.shape
         self._weights = weights
-        self._pool = _open_pool(torch.get_num_threads())
+        self._pool = _open_pool(instructions, torch.get_num_threads())
         self._memory = torch.empty(0, dtype=torch.uint8)
         self.name = "native"
         self.keeps_prefixes = True
@@ -178,9 +188,9 @@ class NativeDecoder:
         return self._memory.data_ptr()
 
 
-def _open_pool(threads: int) -> sluice_kernels.Pool:
+def _open_pool(instructions: str, threads: int) -> sluice_kernels.Pool:
     try:
-        return sluice_kernels.Pool(threads)
+        return sluice_kernels.Pool(instructions, threads)
     except OSError as error:
         raise ModelLoadError(
             str(error), "raise the limit of processes, or lower NUM_THREADS"
@@ -204,4 +214,4 @@ def _in_8_bits(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (weight / scales.unsqueeze(1)).round().to(torch.int8), scales
 
 
-__all__ = ["NativeDecoder", "NativeWeights", "check_native"]
+__all__ = ["NativeDecoder", "NativeWeights", "instructions_for"]

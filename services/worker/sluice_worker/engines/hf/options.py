@@ -9,6 +9,9 @@ from pathlib import Path
 
 DTYPES = ("auto", "float32", "float16", "bfloat16", "int8")
 
+FASTEST, NO_KERNELS = "fastest", "none"
+KERNELS = (FASTEST, "avx512", "avx2", NO_KERNELS)
+
 
 #: ``progress(stage, bytes read, bytes in all)``. The stage is "loading", told again as tensors are
 #: read where that is known, and then "warming", as the first passes begin.
@@ -48,8 +51,9 @@ class HfOptions:
     may wait.
     ``num_threads``: cores to compute on; those of the container if None.
     ``prefix_caching``: whether keys and values of prompts are kept, as far as
-    ``kv_cache_bytes`` allows, for prompts that begin alike. ``native``: whether the compiled
-    kernels compute what they can, if the machine has them; without them torch computes it.
+    ``kv_cache_bytes`` allows, for prompts that begin alike. ``kernels``: with which
+    instructions the compiled kernels compute what they can: "fastest" of those that the CPU has,
+    "avx512", "avx2", or "none". Without them torch computes it.
     """
 
     model_dir: Path
@@ -63,13 +67,17 @@ class HfOptions:
     num_threads: int | None = None
     trust_remote_code: bool = False
     prefix_caching: bool = True
-    native: bool = True
+    kernels: str = FASTEST
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ModelLoadError(
                 f"dtype {self.dtype!r} is not one that the hf engine computes in",
                 f"use one of {', '.join(DTYPES)} ('auto' suits every checkpoint)",
+            )
+        if self.kernels not in KERNELS:
+            raise ModelLoadError(
+                f"there are no kernels {self.kernels!r}", f"use one of {', '.join(KERNELS)}"
             )
         for name in ("batch_max", "prefill_chunk"):
             self._at_least(name, 1)

@@ -15,8 +15,8 @@ from sluice_worker.engines.hf.checkpoint import Checkpoint
 from sluice_worker.engines.hf.decoder import Decoder, read_decoder
 from sluice_worker.engines.hf.kv_cache import KvShape
 from sluice_worker.engines.hf.linear import LinearFactory, has_bfloat16, kernel_for
-from sluice_worker.engines.hf.native_decoder import NativeDecoder, NativeWeights, check_native
-from sluice_worker.engines.hf.options import HfOptions, ModelLoadError
+from sluice_worker.engines.hf.native_decoder import NativeDecoder, NativeWeights, instructions_for
+from sluice_worker.engines.hf.options import NO_KERNELS, HfOptions, ModelLoadError
 from sluice_worker.engines.hf.packed import PackedModel, cache_shape, packed_shape
 from sluice_worker.engines.hf.selfcheck import agrees, prompts_for, references_of
 from sluice_worker.engines.hf.solo import SoloModel
@@ -77,17 +77,18 @@ def _attempts(precision: str) -> Sequence[Callable[..., Path]]:
 def _native(
     options: HfOptions, config: Any, checkpoint: Checkpoint, precision: str, max_len: int
 ) -> Path:
-    if not options.native:
+    if options.kernels == NO_KERNELS:
         raise NotThisPath("not wanted")
     shape = decoder_shape(config, checkpoint, max_len)
-    check_native(shape)
+    instructions = instructions_for(shape, options.kernels)
     weights = NativeWeights(shape, checkpoint, precision)
     _warn_of(weights.unused)
 
     def build(length: int) -> Runner:
-        return NativeDecoder(weights, options.batch_max, length)
+        return NativeDecoder(weights, instructions, options.batch_max, length)
 
-    return Path("native", f"avx2-{_SHORT[precision]}", _kv_of(shape), invariant=True, build=build)
+    kernel = f"{instructions}-{_SHORT[precision]}"
+    return Path("native", kernel, _kv_of(shape), invariant=True, build=build)
 
 
 def _own(
