@@ -74,11 +74,12 @@ class Stepper:
     def __init__(self, engine: HfEngine) -> None:
         assert engine._scheduler is not None
         assert engine._runner is not None
+        assert engine._draw is not None
         self.engine = engine
         self.scheduler = engine._scheduler
         self.runner = engine._runner
         self.results = Results()
-        self._loop = StepLoop(self.runner, self.scheduler)
+        self._loop = StepLoop(self.runner, self.scheduler, engine._draw)
         assert not self.scheduler.running, "an earlier test left rows"
 
     def submit(self, what: GenerationRequest) -> None:

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import sluice_kernels
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluice_worker.engines.base import RequestError, SamplingParams
 from sluice_worker.engines.hf.draws import uniform
+from sluice_worker.engines.hf.native_draws import NativeDraws
 from sluice_worker.engines.hf.penalties import SeenTokens
 from sluice_worker.engines.hf.row_sampler import COLDEST, RowSampler
-from sluice_worker.engines.hf.sampler import PoisonError, sample
+from sluice_worker.engines.hf.sampler import Choice, PoisonError
+from sluice_worker.engines.hf.sampler import sample as sample_with
+from sluice_worker.engines.hf.torch_draws import draw_by_torch
 
 EOS = (3,)
+
+Sample = Callable[[torch.Tensor, Sequence[RowSampler]], list[Choice]]
+
+
+@pytest.fixture(scope="module", params=[*sluice_kernels.INSTRUCTION_SETS, "torch"])
+def sample(request: pytest.FixtureRequest) -> Iterator[Sample]:
+    """The sampler with each way of drawing that this machine has."""
+    if request.param == "torch":
+        yield lambda logits, rows: sample_with(logits, rows, draw_by_torch)
+        return
+    try:
+        pool = sluice_kernels.Pool(request.param, 2)
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    yield lambda logits, rows: sample_with(logits, rows, NativeDraws(pool, logits.shape[1]))
+    pool.close()
 
 
 def row(
@@ -91,7 +112,7 @@ CASE = st.tuples(PARAMS, TOKENS, TOKENS, st.integers(0, 2**64 - 1))
 @settings(deadline=None, max_examples=150, derandomize=True)
 @given(st.lists(CASE, min_size=1, max_size=5), st.integers(0, 10**6))
 def test_every_row_of_a_mixed_batch_is_sampled_as_by_the_slow_reference(
-    cases: list[tuple[dict[str, Any], list[int], list[int], int]], seed: int
+    sample: Sample, cases: list[tuple[dict[str, Any], list[int], list[int], int]], seed: int
 ) -> None:
     logits = torch.randn(len(cases), 40, generator=torch.Generator().manual_seed(seed)) * 3
     rows = [row(prompt or [0], done, seed, **params) for params, prompt, done, seed in cases]
@@ -113,7 +134,7 @@ def test_every_row_of_a_mixed_batch_is_sampled_as_by_the_slow_reference(
             assert choice.token in kept or choice.token in dict(near)
 
 
-def test_a_row_that_has_nothing_left_but_bad_words_fails_alone() -> None:
+def test_a_row_that_has_nothing_left_but_bad_words_fails_alone(sample: Sample) -> None:
     logits = torch.randn(2, 40, generator=torch.Generator().manual_seed(1))
     barred = row(allowed_token_ids=(7, 8), bad_words=((7,), (8,)))
     failed, other = sample(logits, [barred, row(temperature=0.0)])
@@ -135,7 +156,7 @@ def test_penalties_count_every_token_however_many_there_are() -> None:
 @pytest.mark.parametrize("penalty", [1e-45, 1e-38, 1e-34])
 @pytest.mark.parametrize("temperature", [0.0, 1.1e-5, 1.0])
 def test_a_tiny_repetition_penalty_repeats_and_breaks_nothing(
-    penalty: float, temperature: float
+    sample: Sample, penalty: float, temperature: float
 ) -> None:
     logits = torch.zeros(1, 40)
     logits[0, 7], logits[0, 9] = 20.0, 30.0
@@ -161,7 +182,9 @@ def _loosened(p: SamplingParams) -> SamplingParams:
         {"top_k": 20, "top_p": 0.9, "min_p": 0.01, "temperature": 1.4},
     ],
 )
-def test_draws_have_the_frequencies_of_the_reference(params: dict[str, Any]) -> None:
+def test_draws_have_the_frequencies_of_the_reference(
+    sample: Sample, params: dict[str, Any]
+) -> None:
     logits = torch.randn(60, generator=torch.Generator().manual_seed(1)) * 2
     count = 8000
     rows = [row(seed=seed, **params) for seed in range(count)]
@@ -178,7 +201,7 @@ def test_draws_have_the_frequencies_of_the_reference(params: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("params", [{"top_p": 0.97}, {"top_k": 3000}, {"min_p": 0.001}, {}])
-def test_wide_vocabularies_are_cut_exactly(params: dict[str, Any]) -> None:
+def test_wide_vocabularies_are_cut_exactly(sample: Sample, params: dict[str, Any]) -> None:
     """Flat logits, so that no short prefix of the ranking holds the mass asked for."""
     vocab = 20_000
     logits = torch.randn(vocab, generator=torch.Generator().manual_seed(2)).double().float()
@@ -191,7 +214,7 @@ def test_wide_vocabularies_are_cut_exactly(params: dict[str, Any]) -> None:
     assert deepest > 0.8 * len(kept)
 
 
-def test_equal_logits_rank_by_id_at_every_cut() -> None:
+def test_equal_logits_rank_by_id_at_every_cut(sample: Sample) -> None:
     logits = torch.zeros(1, 5000)
     for k in (1, 2, 127, 128, 129, 3000):
         drawn = {sample(logits, [row(seed=s, top_k=k)])[0].token for s in range(12)}
@@ -210,7 +233,9 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-30, 1e-6, 1.1e-5, 1e-3])
-def test_tiny_temperatures_are_greedy_and_never_overflow(temperature: float) -> None:
+def test_tiny_temperatures_are_greedy_and_never_overflow(
+    sample: Sample, temperature: float
+) -> None:
     logits = torch.randn(1, 300, generator=torch.Generator().manual_seed(3)) * 100
     best = int(logits.argmax())
     for extra in ({}, {"top_p": 0.5}, {"top_k": 4}, {"min_p": 0.1}):
@@ -219,7 +244,7 @@ def test_tiny_temperatures_are_greedy_and_never_overflow(temperature: float) -> 
         assert choice.token == best
 
 
-def test_logprobs_are_of_the_raw_logits() -> None:
+def test_logprobs_are_of_the_raw_logits(sample: Sample) -> None:
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(4))
     rows = [
         row(temperature=0.0, logprobs=3, logit_bias={7: 100.0}),
@@ -242,7 +267,7 @@ def test_logprobs_are_of_the_raw_logits() -> None:
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_a_row_of_poison_fails_alone(poison: float) -> None:
+def test_a_row_of_poison_fails_alone(sample: Sample, poison: float) -> None:
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(5))
     rows = [row(seed=i, top_p=0.9) for i in range(4)]
     clean = [choice.token for choice in sample(logits, rows)]
@@ -252,7 +277,7 @@ def test_a_row_of_poison_fails_alone(poison: float) -> None:
     assert [choices[i].token for i in (0, 1, 3)] == [clean[i] for i in (0, 1, 3)]
 
 
-def test_a_row_whose_sampling_raises_fails_alone() -> None:
+def test_a_row_whose_sampling_raises_fails_alone(sample: Sample) -> None:
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(6))
     rows = [row(seed=i, frequency_penalty=1.0, generated=[1, 2]) for i in range(3)]
     clean = [choice.token for choice in sample(logits, rows)]
@@ -262,7 +287,7 @@ def test_a_row_whose_sampling_raises_fails_alone() -> None:
     assert [choices[0].token, choices[2].token] == [clean[0], clean[2]]
 
 
-def test_min_tokens_bars_every_end_and_then_allows_it() -> None:
+def test_min_tokens_bars_every_end_and_then_allows_it(sample: Sample) -> None:
     logits = torch.zeros(1, 10)
     logits[0, 3], logits[0, 5] = 9.0, 8.0
     params = {"temperature": 0.0, "min_tokens": 2, "stop_token_ids": (5,)}

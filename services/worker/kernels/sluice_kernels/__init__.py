@@ -5,7 +5,7 @@ read weights at half of what memory gives. Here a step is one call. What a row g
 own tokens alone, bit for bit: not on the rows beside it, nor on how its prompt was cut, nor on
 which instructions the CPU has.
 
-The structures below are those of ``src/decoder.h``, field by field.
+The structures below are those of ``src/decoder.h`` and ``src/draw.h``, field by field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 PANEL = 16
 """Outputs of a panel of packed weights: [outputs / PANEL, inputs, PANEL]."""
 
-LAYOUT = 1
+LAYOUT = 2
 """Counts changes of what the structures mean; the one in ``src/decoder.h`` is the same."""
 
 KINDS = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3}
@@ -117,8 +117,21 @@ class Step(ctypes.Structure):
     )
 
 
+class Draw(ctypes.Structure):
+    """What a row's token is drawn by; see ``src/draw.h``."""
+
+    _fields_ = (
+        ("logits", _pointer),
+        ("share", ctypes.c_double),
+        ("top_p", ctypes.c_double),
+        ("temperature", ctypes.c_float),
+        ("floor", ctypes.c_float),
+        ("top_k", _int32),
+    )
+
+
 class Pool:
-    """Threads that compute steps, the caller's among them."""
+    """Threads that compute steps and draw tokens, the caller's among them."""
 
     def __init__(self, instructions: str, threads: int) -> None:
         """Raises LookupError as ``check`` does, OSError if the system has no more threads."""
@@ -145,6 +158,21 @@ class Pool:
             raise RuntimeError("the pool is closed")
         step_of, model_of = ctypes.byref(step), ctypes.byref(model)
         self._library.decoder_step(model_of, self._pool, step_of, length, memory)
+
+    def draw_memory(self, vocabulary: int) -> int:
+        """Bytes of working memory for drawing tokens."""
+        size: int = self._library.draw_memory(self.threads, vocabulary)
+        return size
+
+    def draw(self, draws: Sequence[Draw], vocabulary: int, memory: int) -> list[int]:
+        """A token for each, -1 where none can be drawn. Memory and callers as in ``run``."""
+        if not self._pool:
+            raise RuntimeError("the pool is closed")
+        count = len(draws)
+        tokens = (_int32 * count)()
+        given = (Draw * count)(*draws)
+        self._library.draw_tokens(self._pool, given, count, vocabulary, memory, tokens)
+        return list(tokens)
 
     def close(self) -> None:
         """End the threads."""
@@ -188,8 +216,10 @@ def check(instructions: str) -> None:
 
 def _layout() -> int:
     """What ``kernels_layout`` of a library gives that knows these structures."""
-    layer, model, step = ctypes.sizeof(Layer), ctypes.sizeof(Model), ctypes.sizeof(Step)
-    return LAYOUT * 1_000_000_000 + step * 1_000_000 + model * 1000 + layer
+    total = LAYOUT
+    for structure in (Draw, Step, Model, Layer):
+        total = total * 1000 + ctypes.sizeof(structure)
+    return total
 
 
 @cache
@@ -202,6 +232,17 @@ def _loaded(instructions: InstructionSet) -> ctypes.CDLL:
     library.pool_close.argtypes = (_pointer,)
     library.decoder_memory.restype = ctypes.c_int64
     library.decoder_memory.argtypes = (ctypes.POINTER(Model), _int32, _int32, _int32)
+    library.draw_memory.restype = ctypes.c_int64
+    library.draw_memory.argtypes = (_int32, _int32)
+    library.draw_tokens.restype = None
+    library.draw_tokens.argtypes = (
+        _pointer,
+        ctypes.POINTER(Draw),
+        _int32,
+        _int32,
+        _pointer,
+        ctypes.POINTER(_int32),
+    )
     library.decoder_step.restype = None
     library.decoder_step.argtypes = (
         ctypes.POINTER(Model),

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "attention.h"
+#include "draw.h"
 #include "vector.h"
 
 #define PHASES_PER_LAYER 8
@@ -305,8 +306,8 @@ static void run_step(void *argument, Pool *pool, int32_t thread) {
 }
 
 int64_t kernels_layout(void) {
-  const int64_t sizes[] = {sizeof(Layer), sizeof(Model), sizeof(Step)};
-  return LAYOUT * 1000000000LL + sizes[0] + 1000 * sizes[1] + 1000000 * sizes[2];
+  const int64_t sizes[] = {sizeof(Layer), sizeof(Model), sizeof(Step), sizeof(Draw)};
+  return ((LAYOUT * 1000LL + sizes[3]) * 1000 + sizes[2]) * 1000000 + sizes[1] * 1000 + sizes[0];
 }
 
 int64_t decoder_memory(const Model *model, int32_t threads, int32_t rows, int32_t length) {

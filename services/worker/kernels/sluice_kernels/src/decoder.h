@@ -1,6 +1,6 @@
 // A step of a decoder of the Llama shape: Llama, Mistral, Qwen2, Qwen3.
 //
-// The structures are those of sluice_kernels/__init__.py, field by field.
+// The structures, and that of draw.h, are those of sluice_kernels/__init__.py, field by field.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 #include "product.h"
 
 // Counts changes of what the structures mean.
-#define LAYOUT 1
+#define LAYOUT 2
 
 typedef struct {
   const float *input_norm;  // [hidden]

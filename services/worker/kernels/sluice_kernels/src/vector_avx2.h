@@ -100,6 +100,14 @@ INLINE v16 v16_zero_where_less(v16 a, v16 b, v16 y) {
   return v16_of(v8_zero_where_less(a.low, b.low, y.low), v8_zero_where_less(a.high, b.high, y.high));
 }
 
+// A bit for each a <= b.
+INLINE uint32_t v8_less_or_equal(v8 a, v8 b) {
+  return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ));
+}
+INLINE uint32_t v16_less_or_equal(v16 a, v16 b) {
+  return v8_less_or_equal(a.low, b.low) | v8_less_or_equal(a.high, b.high) << 8;
+}
+
 // The sums of four vectors.
 INLINE __m128 v8_sums(v8 a, v8 b, v8 c, v8 d) {
   v8 pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));

@@ -63,6 +63,9 @@ INLINE v16 v16_zero_where_less(v16 a, v16 b, v16 y) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ), y);
 }
 
+// A bit for each a <= b.
+INLINE uint32_t v16_less_or_equal(v16 a, v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+
 // In each quarter the sums of neighbours: two of a, then two of b.
 INLINE v16 v16_pairs(v16 a, v16 b) {
   return v16_add(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD));

@@ -28,6 +28,7 @@ from sluice_worker.engines.hf.loop import StepLoop
 from sluice_worker.engines.hf.mask_workers import MaskWorkers
 from sluice_worker.engines.hf.row import Row, make_row
 from sluice_worker.engines.hf.row_grammar import RowGrammar
+from sluice_worker.engines.hf.sampler import DrawTokens
 from sluice_worker.engines.hf.scheduler import Scheduler
 from sluice_worker.grammars.store import Grammar, Grammars
 
@@ -45,6 +46,7 @@ class HfEngine:
         model: ModelInfo,
         runner: Runner,
         scheduler: Scheduler,
+        draw: DrawTokens,
         grammars: Grammars | None = None,
         *,
         queue_max: int,
@@ -54,6 +56,7 @@ class HfEngine:
         self._model = model
         self._runner: Runner | None = runner
         self._scheduler: Scheduler | None = scheduler
+        self._draw: DrawTokens | None = draw
         self._grammars = grammars
         self._workers = MaskWorkers()
         self._queue_max = queue_max
@@ -166,7 +169,7 @@ class HfEngine:
             self._keys.clear()
             self._aborted.clear()
             self._running, self._usage = 0, 0.0
-        self._runner = self._scheduler = None
+        self._runner = self._scheduler = self._draw = None
         self._workers.close()
         if self._grammars is not None:
             self._grammars.close()
@@ -204,7 +207,8 @@ class HfEngine:
         torch.set_num_threads(self._threads)
         assert self._scheduler is not None
         assert self._runner is not None
-        loop = StepLoop(self._runner, self._scheduler)
+        assert self._draw is not None
+        loop = StepLoop(self._runner, self._scheduler, self._draw)
         try:
             with torch.inference_mode():
                 while self._take_changes(self._scheduler):

@@ -10,11 +10,16 @@ import torch
 
 from sluice_worker.engines.hf.checkpoint import Checkpoint
 
-_VERSION = 1  # count up when a change here changes what is computed
+_VERSION = 2  # count up when a change here changes what is computed
 
 
-def fingerprint(config: Any, checkpoint: Checkpoint, kernel: str, path: str, tile: int) -> str:
-    """Changes when the config, the weights, how they are kept or who computes changes."""
+def fingerprint(
+    config: Any, checkpoint: Checkpoint, kernel: str, path: str, tile: int, *, any_cpu: bool
+) -> str:
+    """Changes when the config, the weights, how they are kept or who computes changes.
+
+    ``any_cpu``: whether the same numbers come out whatever instructions the CPU has.
+    """
     parts = {
         "version": _VERSION,
         "config": config.to_json_string(use_diff=False),
@@ -23,7 +28,7 @@ def fingerprint(config: Any, checkpoint: Checkpoint, kernel: str, path: str, til
         "path": path,
         "tile": tile,
         "torch": torch.__version__,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "cpu": "any" if any_cpu else torch.backends.cpu.get_cpu_capability(),
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"hf-{kernel}-{path}-{digest[:24]}"

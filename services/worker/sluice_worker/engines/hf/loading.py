@@ -14,12 +14,17 @@ from sluice_worker.engines.hf.checkpoint import Checkpoint
 from sluice_worker.engines.hf.engine import HfEngine
 from sluice_worker.engines.hf.fingerprint import fingerprint
 from sluice_worker.engines.hf.huge_pages import use_huge_pages
+from sluice_worker.engines.hf.kernels import instructions_of, open_pool
 from sluice_worker.engines.hf.kv_cache import KvBudget, KvShape
 from sluice_worker.engines.hf.linear import Fp16RangeError
 from sluice_worker.engines.hf.machine import core_count, free_memory, trim_memory
+from sluice_worker.engines.hf.native_decoder import NativeDecoder
+from sluice_worker.engines.hf.native_draws import NativeDraws
 from sluice_worker.engines.hf.options import HfOptions, LoadProgress, ModelLoadError
 from sluice_worker.engines.hf.paths import Path, find_path
+from sluice_worker.engines.hf.sampler import DrawTokens
 from sluice_worker.engines.hf.scheduler import Scheduler
+from sluice_worker.engines.hf.torch_draws import draw_by_torch
 from sluice_worker.grammars.store import Grammars
 
 log = logging.getLogger(__name__)
@@ -53,7 +58,9 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
     eos_ids = _eos_ids(options, config, runner.vocab_size)
     grammars = Grammars.of_model(options.model_dir, runner.vocab_size, eos_ids)
     model = ModelInfo(
-        fingerprint=fingerprint(config, checkpoint, path.kernel, runner.name, tile),
+        fingerprint=fingerprint(
+            config, checkpoint, path.kernel, runner.name, tile, any_cpu=path.any_cpu
+        ),
         max_model_len=max_len,
         vocab_size=runner.vocab_size,
         eos_token_ids=eos_ids,
@@ -74,11 +81,23 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         model,
         runner,
         scheduler,
+        _draws_for(runner, options),
         grammars,
         queue_max=options.queue_max,
         batch_delay=options.batch_delay_ms / 1000,
         threads=threads,
     )
+
+
+def _draws_for(runner: Runner, options: HfOptions) -> DrawTokens:
+    """By the runner's own threads, or in the engine's thread alone."""
+    if isinstance(runner, NativeDecoder):
+        return runner.draw_tokens
+    try:
+        pool = open_pool(instructions_of(options.kernels), threads=1)
+    except LookupError:
+        return draw_by_torch
+    return NativeDraws(pool, runner.vocab_size)
 
 
 def _checkpoint(options: HfOptions, progress: LoadProgress) -> Checkpoint:

@@ -19,7 +19,7 @@ from sluice_worker.engines.base import (
 from sluice_worker.engines.hf.batch import Runner
 from sluice_worker.engines.hf.prompt_scores import joined, prompt_logprobs
 from sluice_worker.engines.hf.row import Row
-from sluice_worker.engines.hf.sampler import Choice, sample
+from sluice_worker.engines.hf.sampler import Choice, DrawTokens, sample
 from sluice_worker.engines.hf.scheduler import Scheduler, Step
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,10 @@ class StepLoop:
     a step that fails as a whole, up to ``FAILURES_MAX`` steps one after another.
     """
 
-    def __init__(self, runner: Runner, scheduler: Scheduler) -> None:
+    def __init__(self, runner: Runner, scheduler: Scheduler, draw: DrawTokens) -> None:
         self._runner = runner
         self._scheduler = scheduler
+        self._draw = draw
         self._failures = 0
 
     def run(self, step: Step) -> StepOutput:
@@ -61,7 +62,7 @@ class StepLoop:
         outputs = self._score(step, logits) if step.scored else {}
         if step.scored:
             logits = logits[torch.tensor(step.places, dtype=torch.long)]
-        choices = sample(logits, [row.sampler for row in step.answering])
+        choices = sample(logits, [row.sampler for row in step.answering], self._draw)
         for row, choice in zip(step.answering, choices, strict=True):
             said = outputs.get(row.key)
             if said is None or said.finish is None:

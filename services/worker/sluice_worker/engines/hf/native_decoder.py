@@ -25,9 +25,10 @@ from sluice_worker.engines.hf.decoder_tensors import (
     LayerTensors,
     rotations,
 )
+from sluice_worker.engines.hf.kernels import instructions_of, open_pool
 from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
 from sluice_worker.engines.hf.linear import check_fp16_range
-from sluice_worker.engines.hf.options import FASTEST, ModelLoadError
+from sluice_worker.engines.hf.native_draws import NativeDraws
 
 _LANES = 8  # floats of a vector; a head is computed in whole vectors
 _ALIGN = 64
@@ -40,11 +41,7 @@ def instructions_for(shape: DecoderShape, wanted: str) -> str:
     Raises NotThisPath where there are no kernels for the shape, or for this machine.
     """
     try:
-        if wanted == FASTEST:
-            found = sluice_kernels.fastest()
-        else:
-            found = wanted
-            sluice_kernels.check(found)
+        found = instructions_of(wanted)
     except LookupError as reason:
         raise NotThisPath(f"no compiled kernels: {reason}") from reason
     if shape.head_dim % _LANES:
@@ -126,11 +123,12 @@ class NativeDecoder:
     def __init__(self, weights: NativeWeights, instructions: str, slots: int, max_len: int) -> None:
         shape = weights.shape
         self._weights = weights
-        self._pool = _open_pool(instructions, torch.get_num_threads())
+        self._pool = open_pool(instructions, torch.get_num_threads())
         self._memory = torch.empty(0, dtype=torch.uint8)
         self.name = "native"
         self.keeps_prefixes = True
         self.vocab_size = shape.vocab
+        self.draw_tokens = NativeDraws(self._pool, shape.vocab)
         self.cache = KvCache(KvShape(shape.layers, shape.kv_heads, shape.head_dim), slots, max_len)
         turns = torch.view_as_real(rotations(shape, self.cache.max_len))
         self._rotations = turns.contiguous()
@@ -186,15 +184,6 @@ class NativeDecoder:
             self._memory = torch.empty(size, dtype=torch.uint8)
         assert self._memory.data_ptr() % _ALIGN == 0  # as torch allocates
         return self._memory.data_ptr()
-
-
-def _open_pool(instructions: str, threads: int) -> sluice_kernels.Pool:
-    try:
-        return sluice_kernels.Pool(instructions, threads)
-    except OSError as error:
-        raise ModelLoadError(
-            str(error), "raise the limit of processes, or lower NUM_THREADS"
-        ) from error
 
 
 def _panels(weight: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from sluice_worker.engines.hf.decoder import Decoder, read_decoder
 from sluice_worker.engines.hf.kv_cache import KvShape
 from sluice_worker.engines.hf.linear import LinearFactory, has_bfloat16, kernel_for
 from sluice_worker.engines.hf.native_decoder import NativeDecoder, NativeWeights, instructions_for
-from sluice_worker.engines.hf.options import NO_KERNELS, HfOptions, ModelLoadError
+from sluice_worker.engines.hf.options import HfOptions, ModelLoadError
 from sluice_worker.engines.hf.packed import PackedModel, cache_shape, packed_shape
 from sluice_worker.engines.hf.selfcheck import agrees, prompts_for, references_of
 from sluice_worker.engines.hf.solo import SoloModel
@@ -32,13 +32,18 @@ Build = Callable[[int], Runner]
 
 @dataclass(frozen=True)
 class Path:
-    """A model whose weights are loaded, still without room for keys and values."""
+    """A model whose weights are loaded, still without room for keys and values.
+
+    ``invariant``: a row's numbers do not depend on the rows beside it. ``any_cpu``: nor on the
+    instructions of the CPU.
+    """
 
     name: str
     kernel: str
     kv: KvShape
     invariant: bool
     build: Build
+    any_cpu: bool = False
 
 
 def find_path(
@@ -77,8 +82,6 @@ def _attempts(precision: str) -> Sequence[Callable[..., Path]]:
 def _native(
     options: HfOptions, config: Any, checkpoint: Checkpoint, precision: str, max_len: int
 ) -> Path:
-    if options.kernels == NO_KERNELS:
-        raise NotThisPath("not wanted")
     shape = decoder_shape(config, checkpoint, max_len)
     instructions = instructions_for(shape, options.kernels)
     weights = NativeWeights(shape, checkpoint, precision)
@@ -87,8 +90,9 @@ def _native(
     def build(length: int) -> Runner:
         return NativeDecoder(weights, instructions, options.batch_max, length)
 
-    kernel = f"{instructions}-{_SHORT[precision]}"
-    return Path("native", kernel, _kv_of(shape), invariant=True, build=build)
+    log.info("compiled kernels: %s", instructions)
+    kernel = f"compiled-{_SHORT[precision]}"
+    return Path("native", kernel, _kv_of(shape), invariant=True, build=build, any_cpu=True)
 
 
 def _own(
