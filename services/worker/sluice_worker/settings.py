@@ -136,6 +136,14 @@ class Settings(BaseSettings):
         le=65_536,
         description="Prompt tokens computed beside the rows of one step (hf engine only).",
     )
+    prefill_step_ms: float = Field(
+        80.0,
+        ge=0,
+        le=60_000,
+        allow_inf_nan=False,
+        description="How long a step may take while rows generate: of prompts as much is computed "
+        "beside them as fits, 64 tokens at least. `0`: no bound (hf engine only).",
+    )
     enable_prefix_caching: bool = Field(
         True, description="Keep the keys and values of prompts for those that begin alike."
     )

@@ -60,6 +60,7 @@ def _options(settings: Settings, model_dir: Path) -> HfOptions:
         kv_cache_bytes=settings.kv_cache_bytes,
         dtype=settings.dtype,
         prefill_chunk=settings.prefill_chunk,
+        prefill_step_ms=settings.prefill_step_ms,
         queue_max=settings.queue_max,
         num_threads=settings.num_threads,
         trust_remote_code=settings.trust_remote_code,

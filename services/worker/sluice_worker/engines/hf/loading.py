@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -75,6 +76,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         options.batch_max,
         options.prefill_chunk,
         TILE,
+        step_seconds=options.prefill_step_ms / 1000 or math.inf,
         prefix_caching=options.prefix_caching,
     )
     return HfEngine(

@@ -54,6 +54,8 @@ class StepLoop:
                 raise
             rows = [self._fail(row) for row in step.rows]
         seconds = time.monotonic() - begin
+        if not step.scored:  # logits of prompts take time of their own
+            self._scheduler.pace.note(step.decoding, step.prompt_tokens, seconds)
         return StepOutput(rows, len(step.rows), seconds, step.prompt_tokens)
 
     def _compute(self, step: Step) -> list[RowOutput]:

@@ -47,7 +47,9 @@ class HfOptions:
     kept, "float32", "float16" (arithmetic stays float32), "bfloat16" (on CPUs with instructions
     for it linear layers round their inputs and outputs to it too), "int8", or "auto" for float16
     if the checkpoint has 16-bit weights. ``prefill_chunk``: prompt tokens of a step; fewer
-    keep the pace of running rows, more bring first tokens sooner. ``queue_max``: rows that
+    keep the pace of running rows, more bring first tokens sooner. ``prefill_step_ms``: how long a
+    step may take while rows decode: it has fewer prompt tokens if need be, a tile at least; 0: no
+    bound. ``queue_max``: rows that
     may wait.
     ``num_threads``: cores to compute on; those of the container if None.
     ``prefix_caching``: whether keys and values of prompts are kept, as far as
@@ -63,6 +65,7 @@ class HfOptions:
     kv_cache_bytes: int | None = None
     dtype: str = "auto"
     prefill_chunk: int = 256
+    prefill_step_ms: float = 80.0
     queue_max: int = 256
     num_threads: int | None = None
     trust_remote_code: bool = False
@@ -81,7 +84,7 @@ class HfOptions:
             )
         for name in ("batch_max", "prefill_chunk"):
             self._at_least(name, 1)
-        for name in ("queue_max", "batch_delay_ms"):
+        for name in ("queue_max", "batch_delay_ms", "prefill_step_ms"):
             self._at_least(name, 0)
         for name in ("max_model_len", "kv_cache_bytes", "num_threads"):
             if getattr(self, name) is not None:

@@ -6,6 +6,7 @@ Used by the engine's thread alone.
 from __future__ import annotations
 
 import bisect
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from sluice_worker.engines.base import RowKey
 from sluice_worker.engines.hf.batch import Runner, Span
 from sluice_worker.engines.hf.kv_cache import KvBudget
+from sluice_worker.engines.hf.pace import Pace
 from sluice_worker.engines.hf.prefix_cache import Match, PrefixCache
 from sluice_worker.engines.hf.row import Row
 
@@ -26,7 +28,8 @@ class Step:
 
     ``counts`` are the tokens of each of ``rows``. ``answering`` are the rows that get a token, and
     ``places`` where their logits are among those of all spans. ``scored`` are the spans that give
-    logits of a prompt, each with its row and where its logits begin.
+    logits of a prompt, each with its row and where its logits begin. ``decoding`` counts the rows
+    that are past their prompt.
     """
 
     spans: list[Span] = field(default_factory=list)
@@ -36,6 +39,7 @@ class Step:
     places: list[int] = field(default_factory=list)
     scored: list[tuple[Row, Span, int]] = field(default_factory=list)
     prompt_tokens: int = 0
+    decoding: int = 0
     logits: int = 0
 
     def add(self, row: Row, spans: list[Span]) -> int:
@@ -50,6 +54,7 @@ class Step:
             if not span.decode:
                 self.prompt_tokens += len(span.tokens)
         self.spans += spans
+        self.decoding += spans[0].decode
         if spans[-1].wants_logits:
             self.answering.append(row)
             self.places.append(self.logits - 1)
@@ -61,7 +66,8 @@ class Scheduler:
 
     First come, first served, among rows of one priority; those of a lower value come before them,
     so rows of a high value wait for as long as others keep coming. A step decodes every row that
-    is past its prefill and prefills up to ``prefill_chunk`` tokens beside it. When blocks run out,
+    is past its prefill and prefills up to ``prefill_chunk`` tokens beside it, or fewer, so that it
+    takes ``step_seconds`` at most. When blocks run out,
     what ended rows left is cleared; then the last row by priority and arrival goes back to the
     queue, to be computed again.
     """
@@ -74,13 +80,14 @@ class Scheduler:
         prefill_chunk: int,
         tile: int,
         *,
+        step_seconds: float = math.inf,
         prefix_caching: bool = True,
     ) -> None:
         self._runner = runner
         self._budget = budget
         self._batch_max = batch_max
-        self._chunk = prefill_chunk
         self._tile = min(tile, prefill_chunk)
+        self.pace = Pace(step_seconds, prefill_chunk, self._tile)
         self._scored_max = max(self._tile, SCORED_BYTES // (4 * runner.vocab_size))
         self._slots = list(range(batch_max))
         enabled = prefix_caching and runner.keeps_prefixes
@@ -137,7 +144,7 @@ class Scheduler:
         for row in self.running:
             if row.decoding:
                 step.add(row, row.spans(1, self._tile))
-        budget, scored = self._chunk, self._scored_max
+        budget, scored = self.pace.allowed(step.decoding), self._scored_max
         for row in self.running:
             allowed = min(budget, scored) if row.scores_prompt else budget
             if row.decoding or allowed < row.next_chunk(self._tile):

@@ -46,6 +46,7 @@ TELL_SECONDS = 0.25
 _NO_MEANING = {
     "batch_delay_ms": "vLLM never waits for company: a request joins the batch at the next step",
     "prefill_chunk": "use VLLM_ARGS=--max-num-batched-tokens N",
+    "prefill_step_ms": "use VLLM_ARGS=--max-num-batched-tokens N",
     "num_threads": "vLLM counts its own; see OMP_NUM_THREADS",
 }
 
