@@ -28,7 +28,8 @@ FLAGS = [
 ]
 _AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 INSTRUCTION_SETS = {
-    "avx2": _AVX2,
+    # Whatever the compiler is told to compile for otherwise (-march=native).
+    "avx2": [*_AVX2, "-mno-avx512f"],
     "avx512": [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
 }
 HAS_KERNELS = sys.platform == "linux" and platform.machine() == "x86_64"

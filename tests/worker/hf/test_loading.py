@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sluice_kernels
 import torch
 from sluice_worker.engines.hf import HfOptions, ModelLoadError, linear, load
 from sluice_worker.engines.hf.engine import HfEngine
+from sluice_worker.engines.hf.native_draws import NativeDraws
 from transformers import AutoModelForCausalLM
 
 from tests.worker.hf import models
@@ -55,6 +57,28 @@ def test_progress_and_what_is_known_of_the_model(copy: Any) -> None:
     assert (model.vocab_size, model.max_model_len, model.batch_max) == (256, 512, 3)
     assert model.eos_token_ids == (0, 7)
     engine.close()
+
+
+@pytest.mark.parametrize("kernels", ["fastest", "none"])
+def test_models_of_other_paths_draw_by_the_kernels_too_and_their_fingerprint_tells(
+    kernels: str, zoo: Zoo
+) -> None:
+    engine = load_from(zoo.path("gpt2"), kernels=kernels)
+    other = load_from(zoo.path("gpt2"), kernels="none")
+    assert engine.path == "packed"
+    by_kernels = isinstance(engine._draw, NativeDraws)
+    assert by_kernels == (kernels != "none" and has_kernels())
+    assert (engine.model.fingerprint != other.model.fingerprint) == by_kernels
+    engine.close()
+    other.close()
+
+
+def has_kernels() -> bool:
+    try:
+        sluice_kernels.fastest()
+    except LookupError:
+        return False
+    return True
 
 
 def test_the_package_does_not_import_torch_before_load() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import shutil
@@ -199,12 +200,41 @@ def test_where_the_cpu_lacks_an_instruction_torch_computes_and_the_log_says_so(
     assert "no compiled kernels: this CPU has no avx2, f16c" in caplog.text
 
 
-def test_a_closed_pool_has_no_threads_left() -> None:
+def test_where_the_cpu_has_no_avx512_the_kernels_use_avx2(
+    zoo: Zoo, loaded: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        sluice_kernels.check("avx2")
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    monkeypatch.setattr(sluice_kernels, "_cpu_flags", lambda: ["avx2", "fma", "f16c", "avx512f"])
+    caplog.set_level(logging.INFO)
+    assert loaded(zoo.path("llama")).name == "native"
+    assert "compiled kernels: avx2" in caplog.text
+    assert loaded(zoo.path("llama"), kernels="avx512").name == "decoder"
+    assert "this CPU has no avx512_vbmi2, avx512bw, avx512dq, avx512vl" in caplog.text
+
+
+def test_a_pool_that_cannot_be_had_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a complaint of what ends it, which would be an error here."""
+    monkeypatch.setattr(sluice_kernels, "_cpu_flags", list)
+    for name in (*sluice_kernels.INSTRUCTION_SETS, "sse9"):
+        with pytest.raises(LookupError, match=r"this CPU has no|they are not for sse9|not built"):
+            sluice_kernels.Pool(name, 2)
+        gc.collect()
+
+
+def test_kernels_that_do_not_exist_are_refused_by_name(zoo: Zoo) -> None:
+    with pytest.raises(ModelLoadError, match=r"no kernels 'avx9'; use one of fastest, avx512"):
+        HfOptions(zoo.path("llama"), kernels="avx9")
+
+
+def test_a_closed_pool_has_no_threads_left(instructions: str) -> None:
     def threads() -> set[str]:
         return {task.name for task in Path("/proc/self/task").iterdir()}
 
     before = threads()
-    pool = sluice_kernels.Pool("avx2", 4)
+    pool = sluice_kernels.Pool(instructions, 4)
     started = threads() - before
     assert len(started) == 3
     pool.close()

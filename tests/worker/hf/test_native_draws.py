@@ -86,7 +86,7 @@ ONLY_MIN_P = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 1e-6}
     st.lists(BOUNDS, min_size=1, max_size=4),
     st.sampled_from(WIDTHS),
     st.sampled_from([0.0, 0.5, 3.0, 5.0, 9.0]),
-    st.sampled_from([0.0, 8.5]),
+    st.sampled_from([0.0, 8.5, 33.0]),
     st.integers(0, 10**6),
 )
 def test_a_draw_falls_on_its_token_and_on_the_same_with_all_instructions(
@@ -124,6 +124,38 @@ def test_what_a_row_draws_does_not_depend_on_the_rows_beside_it(
         together = draw(list(logits), rows)
         alone = [draw([own], [row])[0] for own, row in zip(logits, rows, strict=True)]
         assert together == alone
+
+
+def test_logits_of_another_width_are_refused(pools: dict[str, sluice_kernels.Pool]) -> None:
+    """Only their address is given on."""
+    for pool in pools.values():
+        draw = NativeDraws(pool, 100)
+        doubles, every_second = torch.zeros(100, dtype=torch.float64), torch.zeros(200)[::2]
+        for wrong in (torch.zeros(99), doubles, every_second):
+            with pytest.raises(ValueError, match="not 100 floats"):
+                draw([wrong], [sampler_of(1)])
+
+
+def test_a_top_k_beyond_what_c_can_count_bounds_nothing(
+    pools: dict[str, sluice_kernels.Pool],
+) -> None:
+    logits = list(torch.randn(20, 300, generator=torch.Generator().manual_seed(1)))
+    for pool in pools.values():
+        draw = NativeDraws(pool, 300)
+        vast = [sampler_of(i, top_k=2**31 + 5) for i in range(20)]
+        all_of_them = [sampler_of(i, top_k=300) for i in range(20)]
+        assert draw(logits, vast) == draw(logits, all_of_them)
+
+
+@pytest.mark.parametrize("bounds", [{}, {"top_p": 0.9}, {"top_k": 3}])
+def test_no_number_among_the_logits_gives_no_token(
+    pools: dict[str, sluice_kernels.Pool], bounds: dict[str, float]
+) -> None:
+    logits = torch.zeros(100)
+    logits[40] = math.nan
+    for pool in pools.values():
+        with pytest.raises(PoisonError):
+            NativeDraws(pool, 100)([logits], [sampler_of(1, **bounds)])
 
 
 @pytest.mark.parametrize("bounds", [{}, {"top_p": 0.9}])

@@ -135,9 +135,9 @@ class Pool:
 
     def __init__(self, instructions: str, threads: int) -> None:
         """Raises LookupError as ``check`` does, OSError if the system has no more threads."""
-        check(instructions)
-        self.threads = threads
         self._pool: int | None = None
+        self.threads = threads
+        check(instructions)
         self._library = _loaded(INSTRUCTION_SETS[instructions])
         self._pool = self._library.pool_open(threads)
         if not self._pool:
@@ -201,7 +201,9 @@ def fastest() -> str:
 
 def check(instructions: str) -> None:
     """Raises LookupError, which says why, if an instruction set cannot be used here."""
-    wanted = INSTRUCTION_SETS[instructions]
+    wanted = INSTRUCTION_SETS.get(instructions)
+    if wanted is None:
+        raise LookupError(f"they are not for {instructions}")
     if not wanted.library.is_file():
         raise LookupError("they were not built for this platform")
     if missing := wanted.flags.difference(_cpu_flags()):

@@ -14,8 +14,11 @@
 
 #define BLOCK 256  // neighbouring tokens whose mass is kept
 #define BUCKETS 2048
-#define BUCKETS_PER_UNIT 64.0f  // of logits below the highest; the last bucket has all the rest
-#define NEAR 8.0f               // tokens further below the highest are rarely asked for
+
+// How far below the highest tokens are looked for. The first is nearly always enough, and behind
+// the last one there is no weight.
+static const float kDistances[] = {8.0f, 32.0f, 88.0f};
+#define DISTANCES (int32_t)(sizeof(kDistances) / sizeof(*kDistances))
 
 typedef struct {
   float scaled;
@@ -32,7 +35,8 @@ typedef struct {
   int32_t *counts;
   double *masses;
   int32_t vocabulary, candidate_count;
-  float highest;
+  int32_t ranked_bucket;
+  float highest, buckets_per_unit;
   double total;
 } Row;
 
@@ -141,12 +145,11 @@ static int32_t by_id(const Row *row, double target) {
 // Buckets
 
 static int32_t bucket_of(const Row *row, int32_t id) {
-  const float place = (row->highest - row->scaled[id]) * BUCKETS_PER_UNIT;
+  const float place = (row->highest - row->scaled[id]) * row->buckets_per_unit;
   return place < BUCKETS - 1 ? (int32_t)place : BUCKETS - 1;
 }
 
-// Take the tokens that are at most ``distance`` below the highest. Where that is infinite, those that
-// fill up the last block are among them: they have no weight, and rank last.
+// Take the tokens that are at most ``distance`` below the highest.
 static void gather(Row *row, float distance) {
   const v16 highest = v16_all(row->highest), most = v16_all(distance);
   int32_t count = 0;
@@ -157,6 +160,8 @@ static void gather(Row *row, float distance) {
     }
   }
   row->candidate_count = count;
+  row->buckets_per_unit = BUCKETS / distance;
+  row->ranked_bucket = -1;
   memset(row->counts, 0, BUCKETS * sizeof(int32_t));
   memset(row->masses, 0, BUCKETS * sizeof(double));
   for (int32_t i = 0; i < count; i++) {
@@ -172,19 +177,24 @@ static int by_rank(const void *left, const void *right) {
   return a->id < b->id ? -1 : a->id > b->id;
 }
 
-// Rank the tokens of a bucket.
-static void rank(const Row *row, int32_t bucket) {
-  int32_t count = 0;
+// Rank the tokens of a bucket, if they are not just now.
+static void rank(Row *row, int32_t bucket) {
+  if (row->ranked_bucket == bucket) return;
+  row->ranked_bucket = bucket;
+  int32_t count = 0, in_order = 1;
   for (int32_t i = 0; i < row->candidate_count; i++) {
     const int32_t id = row->ids[i];
-    if (bucket_of(row, id) == bucket) row->ranked[count++] = (Ranked){row->scaled[id], id};
+    if (bucket_of(row, id) != bucket) continue;
+    row->ranked[count] = (Ranked){row->scaled[id], id};
+    if (count && row->ranked[count - 1].scaled < row->scaled[id]) in_order = 0;
+    count++;
   }
-  qsort(row->ranked, (size_t)count, sizeof(Ranked), by_rank);
+  if (!in_order) qsort(row->ranked, (size_t)count, sizeof(Ranked), by_rank);
 }
 
 static double weight_at(const Row *row, int32_t place) { return row->weights[row->ranked[place].id]; }
 
-static Prefix first_tokens(const Row *row, int32_t count) {
+static Prefix first_tokens(Row *row, int32_t count) {
   Prefix prefix = {0, 0.0};
   for (int32_t bucket = 0; bucket < BUCKETS && prefix.count < count; bucket++) {
     if (prefix.count + row->counts[bucket] <= count) {
@@ -199,7 +209,7 @@ static Prefix first_tokens(const Row *row, int32_t count) {
 }
 
 // How many tokens begin before ``mass`` in the ranking.
-static int32_t count_within(const Row *row, double mass) {
+static int32_t count_within(Row *row, double mass) {
   Prefix prefix = {0, 0.0};
   for (int32_t bucket = 0; bucket < BUCKETS && prefix.mass < mass; bucket++) {
     if (prefix.mass + row->masses[bucket] < mass) {
@@ -221,19 +231,28 @@ static int32_t count_above(const Row *row, float least) {
   return count;
 }
 
-// Whether all tokens that the bounds keep are among the candidates.
-static int has_all_kept(const Row *row, const Draw *draw) {
+// Whether all tokens that the bounds keep are among the candidates, which are up to ``distance``
+// below the highest.
+static int has_all_kept(const Row *row, const Draw *draw, float distance) {
   if (row->candidate_count >= row->vocabulary) return 1;
   if (draw->top_k > 0) return row->candidate_count >= draw->top_k;
-  if (draw->floor > 1.0f - NEAR) return 1;
+  if (draw->floor > 1.0f - distance) return 1;
   if (draw->top_p >= 1.0) return 0;
   double mass = 0.0;
   for (int32_t bucket = 0; bucket < BUCKETS; bucket++) mass += row->masses[bucket];
   return mass >= draw->top_p * row->total;
 }
 
+// Gather the tokens that the bounds keep, or all that have a weight.
+static void gather_kept(Row *row, const Draw *draw) {
+  for (int32_t i = 0; i < DISTANCES; i++) {
+    gather(row, kDistances[i]);
+    if (has_all_kept(row, draw, kDistances[i])) return;
+  }
+}
+
 // How many tokens of the ranking the bounds keep; one at least.
-static int32_t kept_tokens(const Row *row, const Draw *draw) {
+static int32_t kept_tokens(Row *row, const Draw *draw) {
   int32_t kept = row->candidate_count;
   double mass = row->total;
   if (draw->top_k > 0 && draw->top_k < kept) {
@@ -252,7 +271,7 @@ static int32_t kept_tokens(const Row *row, const Draw *draw) {
 }
 
 // The token at a share of the mass of the first ``kept`` ones.
-static int32_t by_ranking(const Row *row, int32_t kept, double share) {
+static int32_t by_ranking(Row *row, int32_t kept, double share) {
   const double target = share * first_tokens(row, kept).mass;
   Prefix prefix = {0, 0.0};
   int32_t found = -1;
@@ -280,11 +299,11 @@ static int32_t draw_token(Row *row, const Draw *draw) {
   scale(row, draw->logits, draw->temperature);
   if (!isfinite(row->highest)) return -1;
   weigh(row);
+  if (!(row->total > 0.0)) return -1;
   if (draw->top_k <= 0 && draw->top_p >= 1.0 && draw->floor == -INFINITY) {
     return by_id(row, draw->share * row->total);
   }
-  gather(row, NEAR);
-  if (!has_all_kept(row, draw)) gather(row, INFINITY);
+  gather_kept(row, draw);
   return by_ranking(row, kept_tokens(row, draw), draw->share);
 }
 

@@ -18,10 +18,11 @@ from sluice_worker.engines.hf.architecture import DecoderShape
 from sluice_worker.engines.hf.attention import PAD, Attention, Layout, probe_sharing
 from sluice_worker.engines.hf.batch import Span
 from sluice_worker.engines.hf.checkpoint import Checkpoint
-from sluice_worker.engines.hf.decoder_tensors import Affine, DecoderTensors, LayerTensors, rotations
+from sluice_worker.engines.hf.decoder_tensors import Affine, DecoderTensors, LayerTensors
 from sluice_worker.engines.hf.invariance import RowCounts
 from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
 from sluice_worker.engines.hf.linear import Blocked, Linear, LinearFactory
+from sluice_worker.engines.hf.rotary import rotations
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 

@@ -120,13 +120,6 @@ class DecoderTensors:
         return torch.cat([query.repeat(shape.heads, 1), key.repeat(shape.kv_heads, 1)])
 
 
-def rotations(shape: DecoderShape, length: int) -> torch.Tensor:
-    """e^(i angle) of every position and pair, [length, 1, head_dim / 2], complex."""
-    angles = torch.arange(length).unsqueeze(1).float() * shape.inverse_frequencies
-    cosine, sine = angles.cos() * shape.rope_scale, angles.sin() * shape.rope_scale
-    return torch.complex(cosine, sine).unsqueeze(1)
-
-
 def _pair_order(head_dim: int) -> torch.Tensor:
     """Puts what the rotary embedding pairs, i and i + head_dim / 2, side by side."""
     return torch.arange(head_dim).view(2, -1).t().flatten()

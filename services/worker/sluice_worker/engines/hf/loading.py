@@ -55,13 +55,13 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         runner = path.build(max_len)
         progress("warming", 0, 0)
         _warm(runner, options, max_len)
+    draws = _draws_for(runner, options)
+    drawer = "torch" if draws is draw_by_torch else "compiled"
     tile = min(TILE, options.prefill_chunk)
     eos_ids = _eos_ids(options, config, runner.vocab_size)
     grammars = Grammars.of_model(options.model_dir, runner.vocab_size, eos_ids)
     model = ModelInfo(
-        fingerprint=fingerprint(
-            config, checkpoint, path.kernel, runner.name, tile, any_cpu=path.any_cpu
-        ),
+        fingerprint=fingerprint(config, checkpoint, path, tile, drawer),
         max_model_len=max_len,
         vocab_size=runner.vocab_size,
         eos_token_ids=eos_ids,
@@ -83,7 +83,7 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         model,
         runner,
         scheduler,
-        _draws_for(runner, options),
+        draws,
         grammars,
         queue_max=options.queue_max,
         batch_delay=options.batch_delay_ms / 1000,

@@ -23,12 +23,12 @@ from sluice_worker.engines.hf.decoder_tensors import (
     Affine,
     DecoderTensors,
     LayerTensors,
-    rotations,
 )
 from sluice_worker.engines.hf.kernels import instructions_of, open_pool
 from sluice_worker.engines.hf.kv_cache import KvCache, KvShape
 from sluice_worker.engines.hf.linear import check_fp16_range
 from sluice_worker.engines.hf.native_draws import NativeDraws
+from sluice_worker.engines.hf.rotary import rotations
 
 _LANES = 8  # floats of a vector; a head is computed in whole vectors
 _ALIGN = 64

@@ -23,20 +23,24 @@ class NativeDraws:
 
     def __call__(self, given: Sequence[torch.Tensor], rows: Sequence[RowSampler]) -> list[int]:
         """As ``DrawTokens``. Raises PoisonError where no token can be drawn."""
-        draws = [_draw(logits, row) for logits, row in zip(given, rows, strict=True)]
+        draws = [self._draw(logits, row) for logits, row in zip(given, rows, strict=True)]
         tokens = self._pool.draw(draws, self._vocab_size, self._memory.data_ptr())
         if min(tokens) < 0:
             raise PoisonError("logits divided by their temperature are not finite")
         return tokens
 
-
-def _draw(logits: torch.Tensor, row: RowSampler) -> sluice_kernels.Draw:
-    params = row.params
-    return sluice_kernels.Draw(
-        logits.data_ptr(),
-        uniform(row.seed, row.position),
-        params.top_p,
-        params.temperature,
-        math.log(params.min_p) if params.min_p > 0 else -math.inf,
-        params.top_k,
-    )
+    def _draw(self, logits: torch.Tensor, row: RowSampler) -> sluice_kernels.Draw:
+        expected = logits.shape == (self._vocab_size,) and logits.dtype is torch.float32
+        if not expected or not logits.is_contiguous():
+            raise ValueError(
+                f"logits are {logits.dtype} of {list(logits.shape)}, not {self._vocab_size} floats"
+            )
+        params = row.params
+        return sluice_kernels.Draw(
+            logits.data_ptr(),
+            uniform(row.seed, row.position),
+            params.top_p,
+            params.temperature,
+            math.log(params.min_p) if params.min_p > 0 else -math.inf,
+            min(params.top_k, self._vocab_size),
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,8 +35,8 @@ Build = Callable[[int], Runner]
 class Path:
     """A model whose weights are loaded, still without room for keys and values.
 
-    ``invariant``: a row's numbers do not depend on the rows beside it. ``any_cpu``: nor on the
-    instructions of the CPU.
+    ``invariant``: a row's numbers do not depend on the rows beside it. ``cpu``: what they owe to
+    the CPU; they are the same where it is.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Path:
     kv: KvShape
     invariant: bool
     build: Build
-    any_cpu: bool = False
+    cpu: str = field(default_factory=torch.backends.cpu.get_cpu_capability)
 
 
 def find_path(
@@ -91,8 +92,11 @@ def _native(
         return NativeDecoder(weights, instructions, options.batch_max, length)
 
     log.info("compiled kernels: %s", instructions)
+    # The kernels compute the same with all instructions; of what they are given, torch has computed
+    # the powers that the frequencies are.
+    cpu = hashlib.sha256(shape.inverse_frequencies.numpy().tobytes()).hexdigest()
     kernel = f"compiled-{_SHORT[precision]}"
-    return Path("native", kernel, _kv_of(shape), invariant=True, build=build, any_cpu=True)
+    return Path("native", kernel, _kv_of(shape), invariant=True, build=build, cpu=cpu)
 
 
 def _own(
