@@ -138,9 +138,11 @@ def load(front: Gateway, tokens: int) -> list[Stream]:
     return streams
 
 
-def measured(front: Gateway, model: Worker, folder: Path, tokens: int) -> Iterator[Measured]:
+def measured(
+    front: Gateway, model: Worker, folder: Path, tokens: int, interval: str
+) -> Iterator[Measured]:
     targets = [httpx.URL(url).netloc.decode() for url in (front.url, model.metrics_url)]
-    with prometheus(folder / "prometheus", targets, interval="500ms") as source:
+    with prometheus(folder / "prometheus", targets, interval=interval) as source:
         wait_until_scraping(source, len(targets))
         streams = load(front, tokens)
         begin = max(each.tokens[0] for each in streams) + SETTLE_SECONDS
@@ -153,14 +155,14 @@ def measured(front: Gateway, model: Worker, folder: Path, tokens: int) -> Iterat
 def paced(fake_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
     """The fake engine: a token every 20 ms for each stream, the first after a quarter second."""
     with worker(fake_model_dir, **FAKE) as fake, gateway(fake.address) as front:
-        yield from measured(front, fake, tmp_path_factory.mktemp("paced"), tokens=450)
+        yield from measured(front, fake, tmp_path_factory.mktemp("paced"), 450, "500ms")
 
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
-    """The hf engine with the demo model, as fast as it goes."""
+    """The hf engine with the demo model, as fast as it goes: seconds, so it is scraped often."""
     with worker() as hf, gateway(hf.address) as front:
-        yield from measured(front, hf, tmp_path_factory.mktemp("computed"), tokens=1900)
+        yield from measured(front, hf, tmp_path_factory.mktemp("computed"), 1900, "200ms")
 
 
 @pytest.fixture(params=["paced", "computed"])
