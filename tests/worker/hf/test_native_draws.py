@@ -114,6 +114,17 @@ def test_a_draw_falls_on_its_token_and_on_the_same_with_all_instructions(
         assert distances(own, row)[token] < 1e-5
 
 
+def test_top_p_is_of_the_mass_of_top_k_when_just_so_many_tokens_are_near(
+    pools: dict[str, sluice_kernels.Pool],
+) -> None:
+    """Three are, and the 5000 far ones have a quarter of all mass: it is no part of theirs."""
+    logits = torch.full((5003,), -8.5)
+    logits[:3] = 0.0
+    rows = [sampler_of(seed, top_k=3, top_p=0.6) for seed in range(60)]
+    for pool in pools.values():
+        assert set(NativeDraws(pool, 5003)([logits] * 60, rows)) == {0, 1}
+
+
 def test_what_a_row_draws_does_not_depend_on_the_rows_beside_it(
     pools: dict[str, sluice_kernels.Pool],
 ) -> None:

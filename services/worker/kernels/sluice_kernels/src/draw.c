@@ -194,35 +194,23 @@ static void rank(Row *row, int32_t bucket) {
 
 static double weight_at(const Row *row, int32_t place) { return row->weights[row->ranked[place].id]; }
 
-static Prefix first_tokens(Row *row, int32_t count) {
+// The first ``count`` tokens of the ranking, or as many as begin before ``mass``.
+static Prefix first_tokens(Row *row, int32_t count, double mass) {
   Prefix prefix = {0, 0.0};
-  for (int32_t bucket = 0; bucket < BUCKETS && prefix.count < count; bucket++) {
-    if (prefix.count + row->counts[bucket] <= count) {
-      prefix.count += row->counts[bucket];
-      prefix.mass += row->masses[bucket];
+  for (int32_t bucket = 0; bucket < BUCKETS; bucket++) {
+    if (prefix.count >= count || prefix.mass >= mass) break;
+    const int32_t end = prefix.count + row->counts[bucket];
+    if (end <= count && prefix.mass + row->masses[bucket] < mass) {
+      prefix = (Prefix){end, prefix.mass + row->masses[bucket]};
       continue;
     }
     rank(row, bucket);
-    for (int32_t i = 0; prefix.count < count; i++, prefix.count++) prefix.mass += weight_at(row, i);
-  }
-  return prefix;
-}
-
-// How many tokens begin before ``mass`` in the ranking.
-static int32_t count_within(Row *row, double mass) {
-  Prefix prefix = {0, 0.0};
-  for (int32_t bucket = 0; bucket < BUCKETS && prefix.mass < mass; bucket++) {
-    if (prefix.mass + row->masses[bucket] < mass) {
-      prefix.count += row->counts[bucket];
-      prefix.mass += row->masses[bucket];
-      continue;
-    }
-    if (row->counts[bucket]) rank(row, bucket);
-    for (int32_t i = 0; i < row->counts[bucket] && prefix.mass < mass; i++, prefix.count++) {
+    for (int32_t i = 0; i < row->counts[bucket]; i++, prefix.count++) {
+      if (prefix.count >= count || prefix.mass >= mass) break;
       prefix.mass += weight_at(row, i);
     }
   }
-  return prefix.count;
+  return prefix;
 }
 
 static int32_t count_above(const Row *row, float least) {
@@ -251,40 +239,34 @@ static void gather_kept(Row *row, const Draw *draw) {
   }
 }
 
-// How many tokens of the ranking the bounds keep; one at least.
-static int32_t kept_tokens(Row *row, const Draw *draw) {
-  int32_t kept = row->candidate_count;
-  double mass = row->total;
-  if (draw->top_k > 0 && draw->top_k < kept) {
-    kept = draw->top_k;
-    mass = first_tokens(row, kept).mass;
-  }
+// The tokens of the ranking that the bounds keep; one at least.
+static Prefix kept_tokens(Row *row, const Draw *draw) {
+  const int32_t top_k = draw->top_k > 0 ? draw->top_k : INT32_MAX;
+  Prefix kept = first_tokens(row, top_k, INFINITY);
   if (draw->top_p < 1.0) {
-    const int32_t within = count_within(row, draw->top_p * mass);
-    kept = within < kept ? within : kept;
+    const double mass = draw->top_k > 0 ? kept.mass : row->total;
+    kept = first_tokens(row, kept.count, draw->top_p * mass);
   }
   if (draw->floor > -INFINITY) {
     const int32_t above = count_above(row, row->highest + draw->floor);
-    kept = above < kept ? above : kept;
+    if (above < kept.count) kept = first_tokens(row, above, INFINITY);
   }
-  return kept > 1 ? kept : 1;
+  return kept.count ? kept : first_tokens(row, 1, INFINITY);
 }
 
-// The token at a share of the mass of the first ``kept`` ones.
-static int32_t by_ranking(Row *row, int32_t kept, double share) {
-  const double target = share * first_tokens(row, kept).mass;
+// The token at a share of the mass of the kept ones.
+static int32_t by_ranking(Row *row, Prefix kept, double share) {
+  const double target = share * kept.mass;
   Prefix prefix = {0, 0.0};
   int32_t found = -1;
-  for (int32_t bucket = 0; bucket < BUCKETS && prefix.count < kept; bucket++) {
-    if (!row->counts[bucket]) continue;
+  for (int32_t bucket = 0; bucket < BUCKETS && prefix.count < kept.count; bucket++) {
     const int32_t end = prefix.count + row->counts[bucket];
-    if (end < kept && prefix.mass + row->masses[bucket] <= target) {
-      prefix.count = end;
-      prefix.mass += row->masses[bucket];
+    if (end < kept.count && prefix.mass + row->masses[bucket] <= target) {
+      prefix = (Prefix){end, prefix.mass + row->masses[bucket]};
       continue;
     }
     rank(row, bucket);
-    for (int32_t i = 0; i < row->counts[bucket] && prefix.count < kept; i++, prefix.count++) {
+    for (int32_t i = 0; i < row->counts[bucket] && prefix.count < kept.count; i++, prefix.count++) {
       if (weight_at(row, i) > 0.0) found = row->ranked[i].id;
       prefix.mass += weight_at(row, i);
       if (prefix.mass > target) return found;
