@@ -15,7 +15,6 @@ import itertools
 import math
 import random
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services/worker"), str(ROOT / "proto"), str(ROOT)]
 
+from bench import random_llama  # noqa: E402 (found by the path just set)
 from bench.stats import figure, percentile, table  # noqa: E402 (found by the path just set)
 
 FIRST_SECONDS = 1.0
@@ -159,12 +159,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model directory; a random one if absent")
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        model = args.model or Path(scratch) / "model"
-        if not args.model:
-            from bench import random_llama
-
-            random_llama.make(model)
+    with random_llama.unless(args.model) as model:
         rows = []
         for rate in map(float, args.rates.split(",")):
             for chunk, step_ms in itertools.product(

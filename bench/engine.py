@@ -15,7 +15,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services/worker"), str(ROOT / "proto"), str(ROOT)]
 
+from bench import random_llama  # noqa: E402 (found by the path just set)
 from bench.peers_engine import PEERS  # noqa: E402 (found by the path just set)
 
 PROMPT = 64
@@ -80,6 +80,7 @@ def ours(dtype: str, kernels: str = "fastest") -> Callable[[Job], Result]:
             batch_max=max(job.rows),
             num_threads=job.threads,
             kernels=kernels,
+            prefill_step_ms=0.0,  # or rows that decode early are done before the last ones begin
         )
         engine = load(options, lambda *news: None)
         result.ready = time.time() - begin
@@ -303,12 +304,7 @@ def main() -> None:
         return
     rows = [int(part) for part in args.rows.split(",")]
     names = args.engines.split(",") if args.engines else _ours(args.peers)
-    with tempfile.TemporaryDirectory() as scratch:
-        model = args.model or Path(scratch) / "model"
-        if not args.model:
-            from bench import random_llama
-
-            random_llama.make(model)
+    with random_llama.unless(args.model) as model:
         job = Job(model, rows, args.tokens, args.rounds, args.profile, args.threads, args.cpu_time)
         results = {}
         for name in names:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "services/worker"), str(ROOT / "proto"), str(ROOT)]
+
+from bench import random_llama  # noqa: E402 (found by the path just set)
 
 TAIL = 20
 """Tokens after the beginning that is shared: a next question."""
@@ -74,12 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     from sluice_worker.engines.hf import HfOptions, load
 
-    with tempfile.TemporaryDirectory() as scratch:
-        model = args.model or Path(scratch) / "model"
-        if not args.model:
-            from bench import random_llama
-
-            random_llama.make(model)
+    with random_llama.unless(args.model) as model:
         engine = load(HfOptions(model, dtype=args.dtype), lambda *news: None)
         client = Client(engine)
         client.prefill([5] * 70)

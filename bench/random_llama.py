@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def unless(model: Path | None) -> Iterator[Path]:
+    """The directory of ``model``, or if it is None of a random one, which is removed afterwards."""
+    if model:
+        yield model
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        make(Path(scratch))
+        yield Path(scratch)
 
 
 def make(directory: Path, *, layers: int = 30, dtype: str = "float16") -> None:

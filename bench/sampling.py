@@ -25,6 +25,8 @@ from sluice_worker.engines.hf.row_sampler import RowSampler  # noqa: E402
 from sluice_worker.engines.hf.sampler import DrawTokens, sample  # noqa: E402
 from sluice_worker.engines.hf.torch_draws import draw_by_torch  # noqa: E402
 
+from bench.stats import figure, table  # noqa: E402
+
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0.0},
     "temperature 0.8": {"temperature": 0.8},
@@ -57,16 +59,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     pools = {name: sluice_kernels.Pool(name, arguments.threads) for name in _instructions()}
-    print("| vocabulary | rows | by |", " | ".join(WAYS), "|")
-    print("| ---: | ---: | --- |" + " ---: |" * len(WAYS))
+    lines = []
     for vocabulary in map(int, arguments.vocabularies.split(",")):
         for count in map(int, arguments.rows.split(",")):
             logits = torch.randn(count, vocabulary, generator=torch.Generator().manual_seed(0)) * 3
             for name in (*pools, "torch"):
                 draw = NativeDraws(pools[name], vocabulary) if name in pools else draw_by_torch
                 found = [measure(logits, way, draw, arguments.rounds) for way in WAYS.values()]
-                told = " | ".join(f"{milliseconds:.2f}" for milliseconds in found)
-                print(f"| {vocabulary} | {count} | {name} | {told} |", flush=True)
+                lines.append([name, str(vocabulary), str(count), *(figure(ms, 2) for ms in found)])
+    print(table(("by", "vocabulary", "rows", *WAYS), lines))
 
 
 def _instructions() -> list[str]:
