@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sluice_kernels
 from sluice_worker.engines.hf.machine import prepare_libraries
 
 prepare_libraries()  # before torch is imported in this process
@@ -25,6 +26,14 @@ needs_bfloat16 = pytest.mark.skipif(
 needs_int8 = pytest.mark.skipif(
     not is_exact(), reason="the CPU has no instructions for products of 8 bits"
 )
+
+
+def skip_without_kernels(instructions: str = "avx2") -> None:
+    """Skip the test where the compiled kernels cannot use these instructions."""
+    try:
+        sluice_kernels.check(instructions)
+    except LookupError as reason:
+        pytest.skip(str(reason))
 
 
 BY_TORCH = " by torch"

@@ -20,7 +20,7 @@ from sluice_worker.engines.hf.options import ModelLoadError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.worker.hf import models
-from tests.worker.hf.conftest import Loader, Zoo
+from tests.worker.hf.conftest import Loader, Zoo, skip_without_kernels
 from tests.worker.hf.driver import Stepper
 
 #: Shapes with rests everywhere: panels have 16 outputs, vectors 8 numbers, attention 4 queries.
@@ -56,10 +56,7 @@ def odd_model(kind: str) -> Any:
 def instructions(request: pytest.FixtureRequest) -> str:
     """Each instruction set that the machine has."""
     name: str = request.param
-    try:
-        sluice_kernels.check(name)
-    except LookupError as reason:
-        pytest.skip(str(reason))
+    skip_without_kernels(name)
     return name
 
 
@@ -147,10 +144,7 @@ def test_all_instructions_compute_the_same_bits(
     prompt = prompt_of(150, 96)
     results: dict[str, list[torch.Tensor]] = {}
     for name in sluice_kernels.INSTRUCTION_SETS:
-        try:
-            sluice_kernels.check(name)
-        except LookupError as reason:
-            pytest.skip(str(reason))
+        skip_without_kernels(name)
         runner = loaded(path, kernels=name, dtype=dtype)
         assert runner.name == "native"
         with torch.inference_mode():
@@ -203,10 +197,7 @@ def test_where_the_cpu_lacks_an_instruction_torch_computes_and_the_log_says_so(
 def test_where_the_cpu_has_no_avx512_the_kernels_use_avx2(
     zoo: Zoo, loaded: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    try:
-        sluice_kernels.check("avx2")
-    except LookupError as reason:
-        pytest.skip(str(reason))
+    skip_without_kernels()
     monkeypatch.setattr(sluice_kernels, "_cpu_flags", lambda: ["avx2", "fma", "f16c", "avx512f"])
     caplog.set_level(logging.INFO)
     assert loaded(zoo.path("llama")).name == "native"

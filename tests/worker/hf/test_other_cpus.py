@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sluice_kernels
 
-from tests.worker.hf.conftest import Zoo
+from tests.worker.hf.conftest import Zoo, skip_without_kernels
 
 _PROGRAM = """
 import json, sys
@@ -57,10 +57,8 @@ def test_torch_and_the_kernels_with_other_instructions_give_the_same_tokens(
     kind: str, zoo: Zoo
 ) -> None:
     path = str(zoo.path(kind))
-    try:
-        fastest = sluice_kernels.fastest()
-    except LookupError as reason:
-        pytest.skip(str(reason))
+    skip_without_kernels()
+    fastest = sluice_kernels.fastest()
     torch_best, fingerprint, tokens = tokens_on(path, fastest, fastest)
     torch_least, other_fingerprint, other_tokens = tokens_on(path, "default", "avx2")
     assert torch_least == "DEFAULT" != torch_best

@@ -21,6 +21,8 @@ from sluice_worker.engines.hf.sampler import Choice, PoisonError
 from sluice_worker.engines.hf.sampler import sample as sample_with
 from sluice_worker.engines.hf.torch_draws import draw_by_torch
 
+from tests.worker.hf.conftest import skip_without_kernels
+
 EOS = (3,)
 
 Sample = Callable[[torch.Tensor, Sequence[RowSampler]], list[Choice]]
@@ -32,10 +34,8 @@ def sample(request: pytest.FixtureRequest) -> Iterator[Sample]:
     if request.param == "torch":
         yield lambda logits, rows: sample_with(logits, rows, draw_by_torch)
         return
-    try:
-        pool = sluice_kernels.Pool(request.param, 2)
-    except LookupError as reason:
-        pytest.skip(str(reason))
+    skip_without_kernels(request.param)
+    pool = sluice_kernels.Pool(request.param, 2)
     yield lambda logits, rows: sample_with(logits, rows, NativeDraws(pool, logits.shape[1]))
     pool.close()
 

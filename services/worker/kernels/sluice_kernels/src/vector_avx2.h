@@ -32,24 +32,13 @@ INLINE void v16_store(float *to, v16 x) {
 }
 INLINE v16 v16_all(float x) { return v16_twice(v8_all(x)); }
 INLINE v16 v16_zero(void) { return v16_twice(v8_zero()); }
-INLINE v16 v16_add(v16 a, v16 b) {
-  return v16_of(_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high));
-}
-INLINE v16 v16_sub(v16 a, v16 b) {
-  return v16_of(_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high));
-}
-INLINE v16 v16_mul(v16 a, v16 b) {
-  return v16_of(_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high));
-}
-INLINE v16 v16_div(v16 a, v16 b) {
-  return v16_of(_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high));
-}
-INLINE v16 v16_min(v16 a, v16 b) {
-  return v16_of(_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high));
-}
-INLINE v16 v16_max(v16 a, v16 b) {
-  return v16_of(_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high));
-}
+#define BY_HALVES(function, a, b) v16_of(function((a).low, (b).low), function((a).high, (b).high))
+INLINE v16 v16_add(v16 a, v16 b) { return BY_HALVES(_mm256_add_ps, a, b); }
+INLINE v16 v16_sub(v16 a, v16 b) { return BY_HALVES(_mm256_sub_ps, a, b); }
+INLINE v16 v16_mul(v16 a, v16 b) { return BY_HALVES(_mm256_mul_ps, a, b); }
+INLINE v16 v16_div(v16 a, v16 b) { return BY_HALVES(_mm256_div_ps, a, b); }
+INLINE v16 v16_min(v16 a, v16 b) { return BY_HALVES(_mm256_min_ps, a, b); }
+INLINE v16 v16_max(v16 a, v16 b) { return BY_HALVES(_mm256_max_ps, a, b); }
 INLINE v16 v16_fma(v16 a, v16 b, v16 c) {
   return v16_of(v8_fma(a.low, b.low, c.low), v8_fma(a.high, b.high, c.high));
 }

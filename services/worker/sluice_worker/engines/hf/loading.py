@@ -55,8 +55,9 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         runner = path.build(max_len)
         progress("warming", 0, 0)
         _warm(runner, options, max_len)
-    draws = _draws_for(runner, options)
-    drawer = "torch" if draws is draw_by_torch else "compiled"
+    log.info("path %s, kernel %s, batch invariant: %s", runner.name, path.kernel, path.invariant)
+    draw = _draw_for(runner, options)
+    drawer = "torch" if draw is draw_by_torch else "compiled"
     tile = min(TILE, options.prefill_chunk)
     eos_ids = _eos_ids(options, config, runner.vocab_size)
     grammars = Grammars.of_model(options.model_dir, runner.vocab_size, eos_ids)
@@ -69,8 +70,20 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         structured_output=grammars is not None,
         request_fields=REQUEST_FIELDS,
     )
-    log.info("path %s, kernel %s, batch invariant: %s", runner.name, path.kernel, path.invariant)
-    scheduler = Scheduler(
+    return HfEngine(
+        model,
+        runner,
+        _scheduler(options, runner, budget),
+        draw,
+        grammars,
+        queue_max=options.queue_max,
+        batch_delay=options.batch_delay_ms / 1000,
+        threads=threads,
+    )
+
+
+def _scheduler(options: HfOptions, runner: Runner, budget: KvBudget) -> Scheduler:
+    return Scheduler(
         runner,
         budget,
         options.batch_max,
@@ -79,19 +92,9 @@ def load_engine(options: HfOptions, progress: LoadProgress) -> HfEngine:
         step_seconds=options.prefill_step_ms / 1000 or math.inf,
         prefix_caching=options.prefix_caching,
     )
-    return HfEngine(
-        model,
-        runner,
-        scheduler,
-        draws,
-        grammars,
-        queue_max=options.queue_max,
-        batch_delay=options.batch_delay_ms / 1000,
-        threads=threads,
-    )
 
 
-def _draws_for(runner: Runner, options: HfOptions) -> DrawTokens:
+def _draw_for(runner: Runner, options: HfOptions) -> DrawTokens:
     """By the runner's own threads, or in the engine's thread alone."""
     if isinstance(runner, NativeDecoder):
         return runner.draw_tokens

@@ -67,9 +67,8 @@ class Scheduler:
     First come, first served, among rows of one priority; those of a lower value come before them,
     so rows of a high value wait for as long as others keep coming. A step decodes every row that
     is past its prefill and prefills up to ``prefill_chunk`` tokens beside it, or fewer, so that it
-    takes ``step_seconds`` at most. When blocks run out,
-    what ended rows left is cleared; then the last row by priority and arrival goes back to the
-    queue, to be computed again.
+    takes ``step_seconds`` at most. When blocks run out, what ended rows left is cleared; then the
+    last row by priority and arrival goes back to the queue, to be computed again.
     """
 
     def __init__(
